@@ -1,0 +1,41 @@
+# `make` alone lists the targets. Every target that needs the environment makes .venv first, once.
+
+PYTHON ?= $(shell python3.11 -c '' 2>/dev/null && echo python3.11 || echo python3)
+VENV_PYTHON := .venv/bin/python
+INSTALLED := .venv/installed
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint clean
+
+help:  ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 16
+
+install: $(INSTALLED)  ## set up .venv with the pinned versions; the other targets do this themselves
+
+demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 minutes, then the comparison table
+	@$(VENV_PYTHON) scripts/train.py -m experiment=demo
+
+test: $(INSTALLED)  ## run the tests
+	@TOKENIZERS_PARALLELISM=false $(VENV_PYTHON) -m pytest tests
+
+lint: $(INSTALLED)  ## ruff (check and format) and mypy
+	$(VENV_PYTHON) -m ruff check warmup scripts tests
+	$(VENV_PYTHON) -m ruff format --check warmup scripts tests
+	$(VENV_PYTHON) -m mypy warmup scripts
+
+clean:  ## remove .venv and the caches; outputs/ stays
+	rm -rf .venv *.egg-info build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find warmup scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The file is written last, so that an interrupted set-up is taken up again. torch goes first, by its exact pin.
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
+	    echo "error: Python 3.11 or 3.12 is needed; say where it is: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up .venv (once; a few minutes) ..."
+	@$(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(VENV_PYTHON) -m pip install --quiet torch==2.13.0
+	@$(VENV_PYTHON) -m pip install --quiet -r requirements.lock
+	@$(VENV_PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,20 @@
+"""Train, evaluate and compare: the one entrypoint. `python scripts/train.py --help` says what can be chosen."""
+
+from __future__ import annotations
+
+import hydra
+from omegaconf import DictConfig
+
+from warmup.command_line import one_line_errors, prepare, run_job
+
+
+@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """One run, or one job of a multirun."""
+    run_job(config)
+
+
+if __name__ == "__main__":
+    prepare()
+    with one_line_errors():
+        main()

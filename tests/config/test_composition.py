@@ -1,0 +1,156 @@
+"""Every configuration composes and passes its checks; every wrong value is named in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from warmup.command_line import prepare
+from warmup.config.checks import check
+from warmup.config.explain import CONF, config_groups, explain_composition
+from warmup.config.schema import Config
+from warmup.errors import UserError
+
+GROUPS = config_groups()
+CHOICES = [(group, name) for group, names in GROUPS.items() for name in names]
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    prepare()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+def composed(*overrides: str) -> Config:
+    return check(compose("config", list(overrides)))
+
+
+def error_of(*overrides: str) -> str:
+    """The line that a user sees for these overrides."""
+    try:
+        composed(*overrides)
+    except UserError as error:
+        return str(error)
+    except Exception as error:
+        return str(explain_composition(overrides, False, error))
+    pytest.fail(f"{overrides} were accepted")
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES)
+def test_every_choice_composes_and_passes(group: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    extra = []
+    if (group, name) == ("data", "local"):
+        (tmp_path / "pairs.jsonl").write_text("{}\n")
+        extra = [f"data.train={tmp_path}/pairs.jsonl", "task.target_language=de"]
+    if (group, name) == ("data", "hub"):
+        extra = ["task=summarization"]
+    if name == "multi30k":
+        monkeypatch.setenv("MULTI30K", str(tmp_path))
+        for stem in ("train", "val", "test_2016_flickr"):
+            for language in ("de", "en"):
+                (tmp_path / f"{stem}.{language}.gz").touch()
+    assert composed(f"{group}={name}", *extra)
+
+
+def test_the_groups_are_those_that_users_were_promised() -> None:
+    assert {"task", "data", "model", "method", "trainer", "evaluation", "logger", "experiment", "paper"} == set(GROUPS)
+    assert {"toy", "local", "hub"} == set(GROUPS["data"])
+    assert {"sft", "warmup"} == set(GROUPS["method"])
+    assert len([name for name in GROUPS["task"] if name.startswith("translation_")]) == 8
+
+
+def test_help_names_every_choice() -> None:
+    template = (CONF / "hydra/help/warmup.yaml").read_text()
+    for group, name in CHOICES:
+        short = name.removeprefix("translation") if group == "task" and name != "translation" else name
+        assert group == "paper" or short in template, f"{group}={name}"
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("methd=sft", ["methd", "did you mean 'method'?"]),
+        ("model=tiny_t6", ["model is 'tiny_t6'", "tiny_mt5", "did you mean 'tiny_t5'?"]),
+        ("method.num_sample=3", ["method.num_sample", "did you mean 'method.num_samples'?"]),
+        ("method.num_samples=abc", ["method.num_samples is 'abc'", "a whole number, 1 to 256"]),
+        ("method.num_samples=0", ["method.num_samples is 0", "1 to 256"]),
+        ("method.num_samples=2.5", ["method.num_samples is 2.5", "a whole number"]),
+        ("method.objective=margnal", ["method.objective", "did you mean 'marginal'?"]),
+        ("trainer.learning_rate=fast", ["trainer.learning_rate is 'fast'", "a number"]),
+        ("trainer.learning_rate=-1", ["trainer.learning_rate is -1", "1e-09 to 10"]),
+        ("trainer.learning_rate=nan", ["trainer.learning_rate is nan"]),
+        ("trainer.gradient_checkpointing=maybe", ["trainer.gradient_checkpointing", "true or false"]),
+        ("trainer.max_steps=0", ["trainer.max_steps is 0", "at least 1"]),
+        ("trainer.optimizer=adamm", ["did you mean 'adamw'?"]),
+        ("run=trian", ["run is 'trian'", "did you mean 'train'?"]),
+        ("task.metrics=bleu", ["task.metrics is 'bleu'", "a list"]),
+        ("task.metrics=[]", ["task.metrics is []"]),
+        ("task.metrics=[blue]", ["task.metrics is 'blue'", "did you mean 'bleu'?"]),
+        ("task.selection_metric=rougeL", ["task.selection_metric", "bleu, chrf"]),
+        ("model.heads=5", ["model.width is 64", "multiple of model.heads=5"]),
+        ("run=evaluate", ["checkpoint is not set"]),
+        ("data=local", ["task.target_language is 'qtz'"]),
+        ("task.source_language=null", ["task.source_language is None"]),
+        ("~method.num_samples", ["cannot be deleted"]),
+        ("seed=1,2", ["seed is '1,2'", "add -m"]),
+        ("task.source_template=a b: {c", ["cannot read"]),
+        ("+method.nmu_samples=3", ["method.nmu_samples", "did you mean 'num_samples'?"]),
+    ],
+)
+def test_a_wrong_override_is_one_line_with_the_cure(override: str, parts: list[str]) -> None:
+    line = error_of(override)
+    assert "\n" not in line
+    for part in parts:
+        assert part in line
+
+
+def test_contradictions_are_named(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    local = ["data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl"]
+    assert "for summarization: rouge, bertscore" in error_of("task=summarization", "task.metrics=[comet]")
+    assert "both set" in error_of(*local, "data.train_source=a", "data.train_target=b")
+    assert "in pairs" in error_of(*local, "data.test_source=a")
+    assert "did you mean" in error_of("data=local", "task=summarization", f"data.train={tmp_path}/trian.jsonl")
+    assert "is a folder" not in error_of(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
+    assert "below 1" in error_of(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
+    assert "data.train is not set" in error_of("data=local", "task=summarization")
+    assert "below trainer.max_steps=5" in error_of("trainer.max_steps=5", "method.sft_steps=5")
+    assert "data.train.path is not set" in error_of("data=hub", "task=custom")
+    assert "inputs is not set" in error_of("run=predict", "checkpoint=somewhere")
+    assert "an existing file" in error_of("run=predict", "checkpoint=somewhere", "inputs=nowhere.txt")
+
+
+def test_a_free_mapping_may_get_new_entries(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    config = composed(
+        "data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl", "data.fields={document: text}"
+    )
+    assert config.data.fields == {"document": "text"}  # type: ignore[attr-defined]
+    hub = composed("data=hub", "task=summarization", "data.train.fields={document: body, summary: gist}")
+    assert hub.data.train.fields == {"document": "body", "summary": "gist"}  # type: ignore[attr-defined]
+    assert "a mapping of names" in error_of("data=hub", "task=summarization", "data.train.fields=[a,b]")
+
+
+def test_the_grid_of_the_paper_holds_every_row_method_and_seed() -> None:
+    grid = OmegaConf.load(CONF / "experiment/paper_grid.yaml").hydra.sweeper.params
+    assert sorted(grid.paper.split(",")) == GROUPS["paper"]
+    assert grid.method == "sft,warmup"
+    assert len(grid.seed.split(",")) >= 3
+
+
+@pytest.mark.parametrize("pair", ["de_en", "en_de", "fr_en", "en_fr", "ru_en", "en_ru", "zh_en", "en_zh"])
+def test_each_pair_of_the_paper_reads_its_own_languages(pair: str) -> None:
+    source, target = pair.split("_")
+    config = composed(f"paper=translation_{pair}")
+    assert (config.task.source_language, config.task.target_language) == (source, target)
+    assert config.model.pretrained == "google/mt5-base"
+    train, test = config.data.train, config.data.test  # type: ignore[attr-defined]
+    assert train.fields == {"source": f"translation.{source}", "target": f"translation.{target}"}
+    assert test.fields == {"source": f"{source}-{target}.{source}", "target": f"{source}-{target}.{target}"}

@@ -1,0 +1,37 @@
+"""Tiny models that every test may share: built in memory, seeded, in float64 where mathematics is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from warmup.config.schema import ModelConfig
+from warmup.models.loading import Backbone, build_fresh
+
+ARCHITECTURES = ["t5", "mt5", "llama"]
+TEXTS = ["the quick brown fox jumps over the lazy dog", "a small red ball rolls down the hill", "we like to read books"]
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def make_backbone() -> Callable[..., Backbone]:
+    """Build a tiny backbone: `make_backbone("t5", dropout=0.1)`; float32 and in evaluation mode."""
+
+    def make(architecture: str, dropout: float = 0.0) -> Backbone:
+        torch.manual_seed(0)
+        config = ModelConfig(
+            name="tiny", architecture=architecture, vocabulary_size=300, width=32, layers=2, heads=2, feed_forward=48
+        )
+        config.dropout = dropout
+        backbone = build_fresh(config, TEXTS, 64)
+        backbone.model.eval()
+        return backbone
+
+    return make

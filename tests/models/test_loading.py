@@ -1,0 +1,91 @@
+"""Fresh and saved models: plain Hugging Face checkpoints, the separator, clear errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from tests.conftest import ARCHITECTURES, TEXTS
+from warmup.errors import UserError
+from warmup.models.loading import SEPARATOR, load_pretrained, load_settings, save
+from warmup.models.tokenizers import train_tokenizer
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: str, tmp_path: Path) -> None:
+    backbone = make_backbone(architecture)
+    save(backbone, tmp_path, {"format": 1})
+    auto = AutoModelForCausalLM if architecture == "llama" else AutoModelForSeq2SeqLM
+    plain, tokenizer = auto.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert sum(1 for _ in tmp_path.glob("*.safetensors")) == 1 and not list(tmp_path.glob("*.bin"))
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, backbone.model.state_dict()[name])
+    assert tokenizer.convert_tokens_to_ids(SEPARATOR) == backbone.separator_id
+    again = load_pretrained(str(tmp_path))
+    assert again.separator_id == backbone.separator_id
+    assert torch.equal(again.never_in_warmup, backbone.never_in_warmup)
+    assert load_settings(str(tmp_path)) == {"format": 1}
+
+
+@pytest.mark.parametrize("architecture", ["t5", "llama"])
+def test_a_published_model_gets_a_separator_and_keeps_its_weights(architecture: str, tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(TEXTS, 300, architecture)
+    if architecture == "llama":
+        tokenizer.pad_token = None  # as Llama 3 is published
+        config = LlamaConfig(
+            vocab_size=len(tokenizer), hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2
+        )
+        model = LlamaForCausalLM(config)
+    else:
+        rows = len(tokenizer) + 28  # T5 has rows that no token owns
+        config = T5Config(vocab_size=rows, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+        model = T5ForConditionalGeneration(config)
+    model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    backbone = load_pretrained(str(tmp_path))
+    assert backbone.tokenizer.pad_token_id is not None
+    assert backbone.separator_id == len(tokenizer)
+    old = model.get_input_embeddings().weight[: len(tokenizer)]
+    assert torch.equal(backbone.model.get_input_embeddings().weight[: len(tokenizer)], old)
+    forbidden = backbone.never_in_warmup
+    assert forbidden.sum().item() >= (27 if architecture == "t5" else 0) + 3
+    assert not forbidden[backbone.separator_id]
+    assert forbidden[backbone.tokenizer.eos_token_id]
+
+
+@pytest.mark.parametrize("text", ["Zwei Männer, 3 Hunde!", "中文 字符", "a <sep> b", "tabs\tand  spaces", "<script>&amp;"])
+def test_trained_tokenizers_give_any_text_back(text: str) -> None:
+    tokenizer = train_tokenizer(TEXTS, 300, "t5")
+    ids = tokenizer(text)["input_ids"]
+    assert ids[-1] == tokenizer.eos_token_id
+    assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text
+
+
+def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, make_backbone) -> None:
+    with pytest.raises(UserError, match="is not a model checkpoint"):
+        load_pretrained(str(tmp_path))
+    save(make_backbone("t5"), tmp_path / "model", {})
+    with pytest.raises(UserError, match="did you mean .*model"):
+        load_pretrained(str(tmp_path))
+    with pytest.raises(UserError, match="there is no checkpoint folder"):
+        load_pretrained(str(tmp_path / "nowhere"))
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(UserError, match="is not a usable model checkpoint"):
+        load_pretrained(str(tmp_path / "model"))
+
+
+def test_a_hub_name_without_a_network_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match="model=tiny_t5"):
+        load_pretrained("google-t5/t5-small")

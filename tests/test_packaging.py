@@ -1,0 +1,112 @@
+"""The set-up keeps its promises: packages import, versions agree, the top level stays tidy, CI runs what users run."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from functools import cache
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMED_PACKAGES = "torch, transformers, hydra, omegaconf, datasets, sacrebleu, rouge_score, comet, bert_score, wandb"
+FOLDERS = {"conf", "warmup", "scripts", "tests", "outputs", "docs"}
+FILES = {"pyproject.toml", "Makefile", "README.md", "LICENSE", "requirements.lock"}
+
+
+@cache
+def _project() -> dict:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@cache
+def _pins() -> dict[str, str]:
+    """Each package's locked version; a line that is no exact pin fails here."""
+    lines = (ROOT / "requirements.lock").read_text(encoding="utf-8").splitlines()
+    pins = [
+        re.fullmatch(r"([A-Za-z0-9._-]+)==([0-9][A-Za-z0-9.]*)", line) for line in lines if line[:1] not in ("", "#")
+    ]
+    assert all(pins), "requirements.lock holds a line that is not name==version"
+    return {canonicalize_name(pin[1]): pin[2] for pin in pins if pin}
+
+
+def _declared(*extras: str) -> list[Requirement]:
+    optional = _project()["optional-dependencies"]
+    return [Requirement(text) for text in sum((optional[extra] for extra in extras), _project()["dependencies"])]
+
+
+def _run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+def test_the_ten_named_packages_import_together() -> None:
+    done = _run(sys.executable, "-c", f"import {NAMED_PACKAGES}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_pip_check_is_clean() -> None:
+    done = _run(sys.executable, "-m", "pip", "check")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("requirement", _declared("comet", "dev"), ids=str)
+def test_the_lock_pins_every_dependency_within_its_range(requirement: Requirement) -> None:
+    pinned = _pins().get(canonicalize_name(requirement.name))
+    assert pinned, f"requirements.lock has no pin of {requirement.name}"
+    assert pinned in requirement.specifier
+
+
+def test_torch_is_installed_first_by_the_locked_pin() -> None:
+    installs = re.findall(r"pip install (?:--quiet )?(.+)", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert installs[:2] == [f"torch=={_pins()['torch']}", "-r requirements.lock"]
+
+
+def test_every_import_is_declared() -> None:
+    files = [*(ROOT / "warmup").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    imported = set().union(*(_imports(path) for path in files))
+    foreign = imported - sys.stdlib_module_names - {"warmup", "scripts"}
+    providers = packages_distributions()
+    declared = {canonicalize_name(requirement.name) for requirement in _declared("comet")}
+    undeclared = [
+        name for name in foreign if not declared & {canonicalize_name(found) for found in providers.get(name, [name])}
+    ]
+    assert not undeclared
+
+
+def _imports(path: Path) -> set[str]:
+    """Top-level names of all absolute imports in a file, those inside functions too."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    names = [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+    names += [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom) and not node.level]
+    return {name.partition(".")[0] for name in names}
+
+
+def test_the_top_level_holds_only_what_belongs_there() -> None:
+    try:
+        listing = _run("git", "ls-files", "--cached", "--others", "--exclude-standard")
+    except FileNotFoundError:
+        pytest.skip("git is not installed")
+    if listing.returncode != 0:
+        pytest.skip("not a git checkout")
+    entries = {line.strip('"').partition("/")[0] for line in listing.stdout.splitlines()}
+    assert {entry for entry in entries if not entry.startswith(".")} <= FOLDERS | FILES
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    commands = (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    assert commands.index("make lint") < commands.index("make test")
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_make_alone_lists_the_targets() -> None:
+    done = _run("make", "--no-print-directory")
+    assert done.returncode == 0, done.stderr
+    for target in ("install", "demo", "test", "lint", "clean"):
+        assert f"make {target} " in done.stdout

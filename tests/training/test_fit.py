@@ -1,0 +1,179 @@
+"""Training through the Hugging Face Trainer: it learns, accumulates exactly, resumes to the same numbers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, set_seed
+
+from tests.conftest import ARCHITECTURES
+from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
+from warmup.errors import UserError
+from warmup.models.encoding import Collator
+from warmup.training.fit import fit, last_checkpoint
+from warmup.training.method_model import MethodModel
+from warmup.training.trainer import EncodedExamples, ShuffledSampler
+
+SFT, WARMUP = SftMethod(), WarmupMethod(num_samples=2, max_warmup_tokens=2)
+
+
+def copy_task(backbone, count: int = 24) -> EncodedExamples:
+    """Answer with the first token of the source."""
+    generator = torch.Generator().manual_seed(0)
+    ending = backbone.separator_id if backbone.tokenizer.bos_token else backbone.tokenizer.eos_token_id
+    rows = [torch.randint(20, 40, (3 + index % 4,), generator=generator).tolist() for index in range(count)]
+    return EncodedExamples([[*row, ending] for row in rows], [[row[0], backbone.tokenizer.eos_token_id] for row in rows])
+
+
+def train(make_backbone, folder: Path, method: MethodConfig, architecture: str = "t5", **settings):
+    set_seed(1)
+    backbone = make_backbone(architecture)
+    values = {"max_steps": 8, "batch_size": 4, "evaluate_by": "steps", "evaluate_every": 4, "logging_steps": 1, **settings}
+
+    def score() -> dict[str, float]:
+        return {"accuracy": backbone.model.get_input_embeddings().weight.detach().sum().item()}
+
+    result = fit(
+        backbone, method, TrainerConfig(**values), copy_task(backbone), folder, 1, "cpu", "accuracy", {"format": 1}, score, []
+    )
+    return backbone, result
+
+
+@pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_the_loss_falls(make_backbone, tmp_path: Path, architecture: str, method: MethodConfig) -> None:
+    _, result = train(make_backbone, tmp_path, method, architecture, max_steps=30, learning_rate=3e-3, evaluate_every=30)
+    losses = [entry["target_nll"] for entry in result.history if "target_nll" in entry]
+    assert sum(losses[-5:]) / 5 < 0.85 * sum(losses[:5]) / 5
+    assert json.loads((tmp_path / "history.json").read_text()) == result.history
+
+
+def test_gauges_are_logged_with_every_step(make_backbone, tmp_path: Path) -> None:
+    _, result = train(make_backbone, tmp_path, WARMUP)
+    step = next(entry for entry in result.history if "loss" in entry)
+    names = ["token_entropy", "distinct", "effective_sample_size", "length", "forced_separators", "gain"]
+    assert all(f"warmup/{name}" in step for name in names)
+    assert step["loss"] == pytest.approx(step["target_nll"], rel=0.02)  # the entropy bonus makes the difference
+
+
+def test_warm_start_steps_are_plain_sft(make_backbone, tmp_path: Path) -> None:
+    warm = WarmupMethod(num_samples=2, max_warmup_tokens=2, sft_steps=4)
+    _, started = train(make_backbone, tmp_path / "a", warm)
+    _, plain = train(make_backbone, tmp_path / "b", SFT)
+    losses = [[entry["loss"] for entry in run.history if "loss" in entry] for run in (started, plain)]
+    assert losses[0][:4] == losses[1][:4]
+    assert losses[0][4:] != losses[1][4:]
+    with_gauges = [entry["step"] for entry in started.history if "warmup/length" in entry]
+    assert with_gauges == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
+def test_a_killed_run_resumes_to_the_same_numbers(make_backbone, tmp_path: Path, method: MethodConfig) -> None:
+    whole, expected = train(make_backbone, tmp_path / "whole", method, keep_checkpoints=5)
+    shutil.copytree(tmp_path / "whole" / "checkpoints" / "checkpoint-4", tmp_path / "killed" / "checkpoints" / "checkpoint-4")
+    (tmp_path / "killed" / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint that the kill cut short
+    resumed, found = train(make_backbone, tmp_path / "killed", method, keep_checkpoints=5)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name]), name
+    timeless = [[{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history[:-1]] for run in (expected, found)]
+    assert timeless[0] == timeless[1]
+    assert found.seconds > 0
+
+
+def test_accumulated_steps_equal_one_large_batch(make_backbone, tmp_path: Path) -> None:
+    """Even though the parts hold different numbers of target tokens."""
+    large, _ = train(make_backbone, tmp_path / "a", SFT, batch_size=8, max_steps=3, evaluate_every=3)
+    parts, _ = train(
+        make_backbone, tmp_path / "b", SFT, batch_size=2, gradient_accumulation_steps=4, max_steps=3, evaluate_every=3
+    )
+    for name, value in large.model.state_dict().items():
+        torch.testing.assert_close(value, parts.model.state_dict()[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_is_per_target_token_of_the_whole_batch(make_backbone) -> None:
+    backbone = make_backbone("t5")
+    batch = Collator(backbone)([copy_task(backbone)[index] for index in range(4)])
+    model = MethodModel(backbone, SFT)
+    alone = model(**batch)["loss"]
+    halved = model(**batch, num_items_in_batch=16)["loss"]
+    assert alone.item() == pytest.approx(2 * halved.item())
+    expected = backbone.model(**{k: v for k, v in batch.items()}).loss
+    assert alone.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_checkpoints_are_plain_models(make_backbone, tmp_path: Path) -> None:
+    backbone, _ = train(make_backbone, tmp_path, WARMUP, max_steps=2, evaluate_every=2)
+    checkpoint = last_checkpoint(tmp_path / "checkpoints")
+    plain = AutoModelForSeq2SeqLM.from_pretrained(checkpoint)
+    assert all(torch.equal(v, backbone.model.state_dict()[k]) for k, v in plain.state_dict().items())
+    assert json.loads((checkpoint / "warmup_config.json").read_text()) == {"format": 1}
+
+
+def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> None:
+    set_seed(1)
+    backbone = make_backbone("t5")
+    scores = iter([{"accuracy": 1.0}, {"accuracy": 9.0}, {"accuracy": 3.0}])
+    kept: list[torch.Tensor] = []
+
+    def score() -> dict[str, float]:
+        kept.append(backbone.model.get_input_embeddings().weight.detach().clone())
+        return next(scores)
+
+    config = TrainerConfig(max_steps=6, batch_size=4, evaluate_by="steps", evaluate_every=2)
+    result = fit(backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, score, [])
+    assert result.best_score == 9.0
+    assert torch.equal(backbone.model.get_input_embeddings().weight, kept[1])
+    assert not torch.equal(kept[1], kept[2])
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(make_backbone, tmp_path: Path) -> None:
+    backbone = make_backbone("t5")
+    config = TrainerConfig(max_steps=40, batch_size=4, evaluate_by="steps", evaluate_every=2, early_stopping_patience=2)
+    result = fit(backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, lambda: {"accuracy": 1.0}, [])
+    assert result.steps == 6
+
+
+def test_the_last_step_is_evaluated_even_between_intervals(make_backbone, tmp_path: Path) -> None:
+    _, result = train(make_backbone, tmp_path, SFT, max_steps=5, evaluate_every=4)
+    assert [entry["step"] for entry in result.history if "eval_accuracy" in entry] == [4, 5]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(make_backbone, tmp_path: Path) -> None:
+    backbone = make_backbone("t5")
+    with torch.no_grad():
+        backbone.model.get_input_embeddings().weight.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"the loss is nan at step 1: try a lower trainer.learning_rate"):
+        fit(backbone, SFT, TrainerConfig(max_steps=2), copy_task(backbone), tmp_path, 1, "cpu", "x", {}, dict, [])
+
+
+def test_epochs_differ_and_repeat_with_the_seed() -> None:
+    lengths = [1 + index % 7 for index in range(50)]
+    sampler = ShuffledSampler(lengths, 4, True, seed=3)
+    first = list(sampler)
+    assert sorted(first) == list(range(50))
+    sampler.set_epoch(1)
+    assert list(sampler) != first
+    sampler.set_epoch(0)
+    assert list(sampler) == first
+    spread = [max(lengths[i] for i in first[s : s + 4]) - min(lengths[i] for i in first[s : s + 4]) for s in range(4, 48, 4)]
+    assert sum(spread) / len(spread) < 2  # batches hold sentences of about one length
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_named(make_backbone, tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match="cannot write"):
+        train(make_backbone, tmp_path, SFT)
+
+
+def test_nothing_is_said_on_standard_output_but_by_logging(make_backbone, tmp_path: Path, capsys, caplog) -> None:
+    with caplog.at_level(logging.INFO):
+        train(make_backbone, tmp_path, SFT, max_steps=2, evaluate_every=2)
+    assert "{'loss'" not in capsys.readouterr().out
+    assert any("step 2/2" in message and "loss" in message for message in caplog.messages)

@@ -1,0 +1,133 @@
+"""Hydra's own errors, in one line each: which override it was, what is allowed, the nearest right spelling."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from warmup.config.checks import range_in_words
+from warmup.errors import UserError, nearest, wrong_value
+
+CONF = Path(__file__).parents[2] / "conf"
+TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+
+
+def config_groups() -> dict[str, list[str]]:
+    """Each configuration group and its choices, read off the `conf` folder."""
+    folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "hydra"]
+    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+
+
+def explain_composition(arguments: Sequence[str], multirun: bool, error: Exception) -> UserError:
+    """The first wrong one of the command line's overrides; Hydra's own words when it is none of them."""
+    try:
+        overrides = [single for text in arguments for single in _single_overrides(text, multirun)]
+        groups = config_groups()
+        for override in overrides:
+            if override.key_or_group in groups:
+                _check_choice(override, groups)
+        choices = [o.input_line or "" for o in overrides if o.key_or_group in groups and not o.is_delete()]
+        base = _compose(choices)
+        for override in overrides:
+            if override.key_or_group not in groups and not override.key_or_group.startswith("hydra"):
+                _check_override(override, base, list(groups))
+    except UserError as explained:
+        return explained
+    except Exception:  # whatever else is wrong, Hydra's message is better than a failure to explain it
+        pass
+    words = [str(error), str(error.__cause__ or "")]
+    return UserError(" ".join(part for part in words if part))
+
+
+def _single_overrides(text: str, multirun: bool) -> Iterator[Override]:
+    """An override as typed, or each value of a sweep `a,b,c` on its own."""
+    parser = OverridesParser.create()
+    try:
+        override = parser.parse_override(text)
+    except HydraException as error:
+        raise UserError(
+            f"cannot read {text!r}: write key=value, and quote a value with spaces, commas, braces or colons, "
+            """as 'key="a, b"'"""
+        ) from error
+    if not override.is_sweep_override():
+        yield override
+        return
+    if not multirun:
+        key, values = override.key_or_group, text.partition("=")[2]
+        raise UserError(f"{key} is {values!r}, several values: add -m to run each of them, or write a list as {key}=[a,b]")
+    for value in override.sweep_string_iterator():
+        yield parser.parse_override(f"{override.key_or_group}={value}")
+
+
+def _check_choice(override: Override, groups: dict[str, list[str]]) -> None:
+    value = override.value()
+    choices = groups[override.key_or_group]
+    if value is not None and not override.is_delete() and value not in choices:
+        raise wrong_value(override.key_or_group, value, ", ".join(choices), nearest(value, choices))
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("config", overrides)
+
+
+def _check_override(override: Override, base: DictConfig, groups: list[str]) -> None:
+    key = override.key_or_group
+    known = list(_keys(base))
+    if key not in known:
+        parent, _, name = key.rpartition(".")
+        if parent in known and parent.endswith("fields"):
+            raise UserError(f"{key}: write the whole mapping, as '{parent}={{{name}: COLUMN}}'")
+        siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent] if parent else []
+        top_level = dict.fromkeys([*groups, *(name for name in known if "." not in name)])
+        allowed = ", ".join(siblings or top_level)
+        near = nearest(key, [*known, *groups]) or nearest(name, siblings)
+        raise UserError(f"there is no key {key!r} (it was given as {override.input_line!r}); allowed: {allowed}{near}")
+    if override.is_delete():
+        raise UserError(f"{override.input_line!r}: a key of the configuration cannot be deleted, only set")
+    try:
+        OmegaConf.update(base, key, override.value())
+    except (OmegaConfBaseException, ValueError) as error:
+        raise wrong_value(key, override.value(), _allowed_in_words(key, base)) from error
+
+
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
+        return
+    for name in node:
+        yield f"{prefix}{name}"
+        yield from _keys(node._get_node(name), f"{prefix}{name}.")
+
+
+def _allowed_in_words(key: str, base: DictConfig) -> str:
+    parent, _, name = key.rpartition(".")
+    owner = OmegaConf.get_type(OmegaConf.select(base, parent) if parent else base)
+    if not dataclasses.is_dataclass(owner):
+        return "a plain value"
+    field = next(field for field in dataclasses.fields(owner) if field.name == name)
+    kind = typing.get_type_hints(owner)[name]
+    inside = range_in_words(field)
+    return f"{_type_in_words(kind)}{', ' + inside if inside else ''}"
+
+
+def _type_in_words(kind: Any) -> str:
+    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
+        return " or ".join("null" if part is type(None) else _type_in_words(part) for part in typing.get_args(kind))
+    if typing.get_origin(kind) is list:
+        return "a list, as [a,b]"
+    if typing.get_origin(kind) is dict or dataclasses.is_dataclass(kind):
+        return "a mapping, as {key: value}"
+    return TYPE_WORDS.get(kind, "a plain value")

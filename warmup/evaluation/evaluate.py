@@ -1,0 +1,79 @@
+"""Decode a split and score it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from warmup.config.schema import EvaluationConfig
+from warmup.data.examples import Example
+from warmup.evaluation.decoding import Answer, decode
+from warmup.evaluation.metrics import Evaluation, compute_metrics
+from warmup.models.encoding import encode_sources
+from warmup.models.loading import Backbone
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths in tokens; `warmup` None stands for a model that writes no warmup."""
+
+    source: int
+    warmup: int | None
+    target: int
+
+
+def answer(
+    backbone: Backbone, examples: Sequence[Example], limits: Limits, config: EvaluationConfig, split: str
+) -> tuple[list[Answer], float]:
+    """The model's answers in the order of `examples`, shared out over all processes, and the seconds it took."""
+    sources = encode_sources(backbone, examples, limits.source, split)
+    return answer_encoded(backbone, sources, limits, config, split)
+
+
+def answer_encoded(
+    backbone: Backbone, sources: Sequence[list[int]], limits: Limits, config: EvaluationConfig, split: str
+) -> tuple[list[Answer], float]:
+    """The same for sources that are token ids already."""
+    started = time.monotonic()
+    cpu = next(backbone.model.parameters()).device.type == "cpu"
+    with PartialState(cpu=cpu).split_between_processes(list(sources)) as share:
+        answers = decode(backbone, share, limits.warmup, limits.target, config, f"decoding {split}")
+    if PartialState().num_processes > 1:
+        answers = gather_object(answers)
+    return answers, time.monotonic() - started
+
+
+def score_answers(
+    answers: Sequence[Answer],
+    examples: Sequence[Example],
+    metrics: Sequence[str],
+    target_language: str | None,
+    device: str,
+) -> Evaluation:
+    """Metrics of the answers against the examples' targets."""
+    return compute_metrics(
+        metrics,
+        [answer.prediction for answer in answers],
+        [example.target or "" for example in examples],
+        [example.source for example in examples],
+        target_language,
+        device,
+    )
+
+
+def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl, in the input's order; `reference` is left out where there is none."""
+    return [
+        {
+            "source": example.source,
+            "warmup": answer.warmup,
+            "prediction": answer.prediction,
+            **({} if example.target is None else {"reference": example.target}),
+        }
+        for answer, example in zip(answers, examples, strict=True)
+    ]

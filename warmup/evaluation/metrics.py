@@ -1,0 +1,194 @@
+"""Scores of answers against references, each with the signature that reproduces it.
+
+Every value is in percent, 0 to 100; COMET, whose own scale is about 0 to 1, is multiplied by 100 too, as the
+paper (arXiv 2502.12304) reports it. Libraries are imported where they are used: together they take seconds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from warmup.config.schema import METRIC_SCORES
+from warmup.errors import UserError, nearest, wrong_value
+
+FOUR_OPTIONS = ["A", "B", "C", "D"]
+# ISO 639-1 and -3 codes. sacrebleu's own tokenizers for Japanese and Korean need MeCab, so those count characters.
+CHINESE = {"zh", "zho", "cmn", "yue"}
+UNSEGMENTED = {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"}
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number in percent (COMET: its own scale times 100) and how it was computed."""
+
+    value: float
+    signature: str
+
+
+@dataclass
+class Evaluation:
+    """All scores of one set of answers.
+
+    Attributes:
+        scores: by the names in `METRIC_SCORES`, e.g. "rougeL".
+        chance: for "accuracy" and "macro_f1", what two ways of not reading the question score, in percent:
+            {"uniform": guessing every label alike, "majority": always the references' most frequent label}.
+        skipped: score name -> one line that says why there is no number.
+        invalid_answers: share (0 to 1) of answers that are no label; None where no label was asked for.
+    """
+
+    scores: dict[str, Score] = field(default_factory=dict)
+    chance: dict[str, dict[str, float]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    invalid_answers: float | None = None
+
+    def add(self, metric: str, results: dict[str, Score] | str) -> None:
+        """Record a metric's scores, or the reason why there are none."""
+        if isinstance(results, str):
+            self.skipped.update(dict.fromkeys(METRIC_SCORES[metric], results))
+        else:
+            self.scores.update(results)
+
+
+def compute_metrics(
+    metrics: Sequence[str],
+    predictions: Sequence[str],
+    references: Sequence[str],
+    sources: Sequence[str],
+    target_language: str | None,
+    device: str = "cpu",
+) -> Evaluation:
+    """Score `predictions` with each of `metrics` (keys of `METRIC_SCORES`).
+
+    An empty prediction is an ordinary, bad answer: it lowers a score and never makes it undefined.
+    A neural metric whose model cannot be had, and ROUGE for a script that it cannot read, land in `skipped`.
+
+    Args:
+        predictions, references, sources: one string per example, in the same order.
+        target_language: ISO 639 code of the references; picks BLEU's tokenizer and BERTScore's model.
+        device: where COMET and BERTScore run, "cpu" or "cuda".
+
+    Raises:
+        UserError: there is no example to score, or a metric that does not exist.
+        ValueError: the three lists differ in length.
+    """
+    if not len(predictions) == len(references) == len(sources):
+        lengths = f"{len(predictions)} predictions, {len(references)} references, {len(sources)} sources"
+        raise ValueError(f"{lengths}: there must be one of each per example")
+    if not predictions:
+        raise UserError("there is no example to score: the split is empty, choose another or enlarge it")
+    evaluation = Evaluation()
+    for metric in metrics:
+        if metric in _LEXICAL:
+            evaluation.add(metric, _LEXICAL[metric](predictions, references, target_language))
+        elif metric in ("comet", "bertscore"):
+            from warmup.evaluation.neural_metrics import score_bertscore, score_comet
+
+            if metric == "comet":
+                evaluation.add(metric, score_comet(predictions, references, sources, device))
+            else:
+                evaluation.add(metric, score_bertscore(predictions, references, target_language, device))
+        elif metric not in ("accuracy", "macro_f1"):
+            raise wrong_value("task.metrics", metric, ", ".join(METRIC_SCORES), nearest(metric, METRIC_SCORES))
+    _score_labels(evaluation, metrics, predictions, references)
+    return evaluation
+
+
+def bleu_tokenizer(target_language: str | None) -> str:
+    """sacrebleu's tokenizer for a language: "zh", "char" for other scripts without spaces, else "13a"."""
+    code = (target_language or "").lower().replace("_", "-").split("-")[0]
+    return "zh" if code in CHINESE else "char" if code in UNSEGMENTED else "13a"
+
+
+def _score_bleu(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score]:
+    """Corpus BLEU (Post 2018, sacrebleu)."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    bleu = BLEU(tokenize=bleu_tokenizer(language))
+    value = bleu.corpus_score(list(predictions), [list(references)]).score
+    return {"bleu": Score(float(value), str(bleu.get_signature()))}
+
+
+def _score_chrf(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score]:
+    """chrF++: corpus chrF with word unigrams and bigrams (Popovic 2017, sacrebleu)."""
+    from sacrebleu.metrics.chrf import CHRF
+
+    chrf = CHRF(word_order=2)
+    value = chrf.corpus_score(list(predictions), [list(references)]).score
+    return {"chrf": Score(float(value), str(chrf.get_signature()))}
+
+
+def _score_rouge(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score] | str:
+    """ROUGE-1, -2 and -L: mean F1 over examples, Porter-stemmed (rouge_score, Lin 2004).
+
+    The newline rule: each summary is one sequence. rougeL is the sentence-level longest common subsequence, as XSum
+    papers report it, not rougeLsum; a newline is a space like any other and splits nothing.
+    """
+    from rouge_score.rouge_scorer import RougeScorer
+    from rouge_score.tokenizers import DefaultTokenizer
+
+    tokenizer = DefaultTokenizer(use_stemmer=True)
+    if not any(tokenizer.tokenize(reference) for reference in references):
+        return "rouge_score reads the letters a-z and digits only, and no reference has any; use chrf"
+    scorer = RougeScorer(METRIC_SCORES["rouge"], tokenizer=tokenizer)
+    totals = dict.fromkeys(METRIC_SCORES["rouge"], 0.0)
+    for prediction, reference in zip(predictions, references, strict=True):
+        for name, result in scorer.score(reference, prediction).items():
+            totals[name] += result.fmeasure
+    signature = f"rouge_score:{version('rouge_score')}|stemmer:yes|tokenizer:default|newlines:not split|f1:mean"
+    return {name: Score(100 * total / len(references), signature) for name, total in totals.items()}
+
+
+_Lexical = Callable[[Sequence[str], Sequence[str], str | None], dict[str, Score] | str]
+_LEXICAL: dict[str, _Lexical] = {"bleu": _score_bleu, "chrf": _score_chrf, "rouge": _score_rouge}
+
+
+def _score_labels(
+    evaluation: Evaluation, metrics: Sequence[str], predictions: Sequence[str], references: Sequence[str]
+) -> None:
+    """Accuracy and macro F1 of answers that should be labels, and their chance levels.
+
+    The labels are A to D when every reference is one of them (LogiQA), else those that occur in the references.
+    Answers are stripped and compared exactly; one that is no label is wrong: it costs its true class recall.
+    """
+    if not {"accuracy", "macro_f1"} & set(metrics):
+        return
+    answers = [prediction.strip() for prediction in predictions]
+    truths = [reference.strip() for reference in references]
+    labels = FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
+    shown = ",".join(labels) if len(labels) <= 10 else str(len(labels))
+    evaluation.invalid_answers = sum(answer not in set(labels) for answer in answers) / len(answers)
+    chance = label_chance(truths, labels)
+    rule = f"labels:{shown}|no label:wrong|match:exact, stripped"
+    if "accuracy" in metrics:
+        correct = sum(answer == truth for answer, truth in zip(answers, truths, strict=True))
+        evaluation.scores["accuracy"] = Score(100 * correct / len(truths), f"accuracy|{rule}")
+        evaluation.chance["accuracy"] = chance["accuracy"]
+    if "macro_f1" in metrics:
+        from sklearn.metrics import f1_score
+
+        value = f1_score(truths, answers, labels=labels, average="macro", zero_division=0)
+        signature = f"scikit-learn:{version('scikit-learn')}|average:macro|{rule}"
+        evaluation.scores["macro_f1"] = Score(100 * float(value), signature)
+        evaluation.chance["macro_f1"] = chance["macro_f1"]
+
+
+def label_chance(truths: Sequence[str], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+    """What answers that ignore the question score, in percent.
+
+    "uniform" guesses each of `labels` with equal probability: its accuracy is the exact expectation; its F1 takes
+    each class's expected precision (the class's share) and recall (1 / number of labels). "majority" always gives
+    the most frequent of `truths`: recall 1, precision its share, and no other class is ever right.
+    """
+    counts = Counter(truths)
+    shares = [counts[label] / len(truths) for label in labels]
+    guess = 1 / len(labels)
+    uniform_f1 = sum(2 * share * guess / (share + guess) for share in shares) / len(labels)
+    majority = max(shares)
+    return {
+        "accuracy": {"uniform": 100 * guess * sum(shares), "majority": 100 * majority},
+        "macro_f1": {"uniform": 100 * uniform_f1, "majority": 100 * (2 * majority / (1 + majority)) / len(labels)},
+    }

@@ -1,0 +1,16 @@
+"""Supervised fine-tuning: the baseline, and the warm start of the warmup method."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from warmup.methods.scoring import score_targets
+from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.loading import Backbone
+
+
+def sft_loss(backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """The sum over the batch of -log p(y|x), and the gauges of the step."""
+    encoded = backbone.family.encode(backbone.model, input_ids, attention_mask)
+    total = -score_targets(backbone, encoded, labels).sum()
+    return total, {"target_nll": total.item() / int((labels != IGNORED_LABEL).sum())}

@@ -1,0 +1,68 @@
+"""From worded examples to token ids, with the length limits counted."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from warmup.data.examples import Example
+from warmup.models.loading import Backbone
+
+log = logging.getLogger(__name__)
+IGNORED_LABEL = -100  # what Hugging Face's losses and token counts skip
+
+
+def encode_sources(backbone: Backbone, examples: Sequence[Example], limit: int, split: str) -> list[list[int]]:
+    """Source token ids of at most `limit` tokens each, the closing token included; a cut is warned of, counted."""
+    rows, cut = [], 0
+    for example in examples:
+        text, closing = backbone.family.source_ids(backbone.tokenizer, example.prompt, backbone.separator_id)
+        cut += len(text) + len(closing) > limit
+        rows.append(text[: limit - len(closing)] + closing)
+    _warn_cut(cut, len(rows), f"{split} sources", "task.max_source_tokens", limit)
+    return rows
+
+
+def encode_targets(backbone: Backbone, examples: Sequence[Example], limit: int, split: str) -> list[list[int]]:
+    """Target token ids of at most `limit` tokens each, `</s>` included; a cut is warned of, counted."""
+    rows, cut = [], 0
+    for example in examples:
+        ids = backbone.tokenizer(example.target, add_special_tokens=False)["input_ids"]
+        cut += len(ids) + 1 > limit
+        rows.append(ids[: limit - 1] + [backbone.tokenizer.eos_token_id])
+    _warn_cut(cut, len(rows), f"{split} targets", "task.max_target_tokens", limit)
+    return rows
+
+
+def _warn_cut(cut: int, total: int, what: str, key: str, limit: int) -> None:
+    if cut:
+        log.warning("%d of %d %s are longer than %s=%d and were cut", cut, total, what, key, limit)
+
+
+def source_batch(backbone: Backbone, rows: Sequence[list[int]]) -> dict[str, Tensor]:
+    """`input_ids` and `attention_mask` [B, longest], padded on the side that the family needs."""
+    longest = max(map(len, rows))
+    padding = [[backbone.tokenizer.pad_token_id] * (longest - len(row)) for row in rows]
+    zeros = [[0] * len(pad) for pad in padding]
+    if backbone.family.padding_side == "left":
+        ids = [pad + row for pad, row in zip(padding, rows, strict=True)]
+        mask = [zero + [1] * len(row) for zero, row in zip(zeros, rows, strict=True)]
+    else:
+        ids = [row + pad for pad, row in zip(padding, rows, strict=True)]
+        mask = [[1] * len(row) + zero for zero, row in zip(zeros, rows, strict=True)]
+    return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
+
+
+class Collator:
+    """Batches of `{"source": ids, "target": ids}` for the Trainer; labels are padded with -100."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
+
+    def __call__(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
+        longest = max(len(row["target"]) for row in rows)
+        labels = [row["target"] + [IGNORED_LABEL] * (longest - len(row["target"])) for row in rows]
+        return {**source_batch(self.backbone, [row["source"] for row in rows]), "labels": torch.tensor(labels)}

@@ -1,0 +1,281 @@
+"""The stages of an experiment: train, evaluate, predict, tables; each writes into the run's own folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from transformers import set_seed
+
+from warmup.config.checks import check, needed_splits
+from warmup.config.schema import Config, HubData, LocalData, WarmupMethod
+from warmup.data.examples import Wording
+from warmup.data.load import Splits, load_inputs, load_splits
+from warmup.environment import describe_environment
+from warmup.errors import UserError
+from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
+from warmup.files import read_json, write_json, write_json_lines, write_text
+from warmup.models.encoding import encode_sources, encode_targets
+from warmup.models.loading import SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.reporting.plots import write_figures
+from warmup.reporting.tables import failed_runs, print_table, write_comparison
+from warmup.training.fit import Training, fit
+
+log = logging.getLogger(__name__)
+NOT_PART_OF_THE_NUMBERS = {"run", "runs", "inputs", "logger"}
+
+
+def run(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
+    """Check the configuration, then do what `run` says, in `folder`.
+
+    Raises:
+        UserError: anything that the user can mend.
+    """
+    config = check(composed)
+    Wording.from_config(config.task)  # a template that cannot be read fails here too
+    quiet_libraries()
+    if config.run == "tables":
+        compare(Path(config.runs).expanduser(), folder)
+        return
+    if finished(folder, composed):
+        log.info("%s is finished already; its numbers are in metrics.json", folder)
+        return
+    if is_main_process():
+        write_text(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
+        write_json(folder / "environment.json", describe_environment(device_of(config)))
+        (folder / "error.txt").unlink(missing_ok=True)
+    {"all": train_and_evaluate, "train": train_and_evaluate, "evaluate": evaluate, "predict": predict}[config.run](
+        config, folder, overrides
+    )
+
+
+def quiet_libraries() -> None:
+    """One voice: libraries speak only of errors, and of several processes only the first speaks."""
+    transformers.utils.logging.set_verbosity_error()
+    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    if not is_main_process():
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first of those that torchrun or accelerate started."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def device_of(config: Config) -> str:
+    """`cpu` or `cuda`."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+
+
+def finished(folder: Path, composed: DictConfig) -> bool:
+    """Whether `folder` holds this very run, done. A killed one goes on; another one is never written over.
+
+    Raises:
+        UserError: the folder belongs to a run with another configuration.
+    """
+    if not (folder / "config.yaml").is_file():
+        return False
+    before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    now = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(before, dict) and isinstance(now, dict)
+    for key in {*before, *now} - NOT_PART_OF_THE_NUMBERS:
+        if before.get(key) != now.get(key):
+            raise UserError(f"{folder} holds a run with another {key!r}: choose another folder with hydra.run.dir=FOLDER")
+    return (folder / "metrics.json").is_file()
+
+
+def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
+    """run=all, and run=train, which stops behind the model."""
+    splits = load_splits(config.task, config.data, needed_splits(config.run))
+    set_seed(config.seed)
+    backbone = fresh_or_pretrained(config, splits)
+    limits = limits_of(config)
+    sources = encode_sources(backbone, splits.validation, limits.source, "validation")
+
+    def dev_scores() -> dict[str, float]:
+        answers, _ = answer_encoded(backbone, sources, limits, config.evaluation, "validation")
+        evaluation = score_answers(answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu")
+        return {name: score.value for name, score in evaluation.scores.items()}
+
+    training = fit(
+        backbone,
+        config.method,
+        config.trainer,
+        encode_sources(backbone, splits.train, limits.source, "training"),
+        encode_targets(backbone, splits.train, limits.target, "training"),
+        folder,
+        config.seed,
+        device_of(config),
+        config.task.selection_metric,
+        settings_of(config),
+        dev_scores,
+        start_logger(config, folder),
+    )
+    if is_main_process():
+        save(backbone, folder / "model", settings_of(config))
+        write_json(folder / "training.json", {"seconds": training.seconds, "steps": training.steps})
+    log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
+    if config.run == "all":
+        report(config, backbone, splits, limits, folder, overrides, training)
+
+
+def dev_metrics(config: Config) -> list[str]:
+    """The metrics of the dev set: those without a network of their own, which would slow every evaluation."""
+    return [metric for metric in config.task.metrics if metric not in ("comet", "bertscore")]
+
+
+def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
+    """run=evaluate: a saved checkpoint, or a model of the hub, on the test split."""
+    splits = load_splits(config.task, config.data, needed_splits(config.run))
+    backbone, limits, _ = trained_model(config)
+    report(config, backbone, splits, limits, folder, overrides, None)
+
+
+def predict(config: Config, folder: Path, overrides: list[str]) -> None:
+    """run=predict: answer a file of sources that has no references."""
+    backbone, limits, wording = trained_model(config)
+    assert config.inputs is not None
+    fields = config.data.fields if isinstance(config.data, LocalData) else None
+    examples = load_inputs(config.inputs, wording, fields)
+    answers, seconds = answer(backbone, examples, limits, config.evaluation, "input")
+    if is_main_process():
+        write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
+        log.info("%d answers in %.1f s: %s", len(answers), seconds, folder / "predictions.jsonl")
+
+
+def fresh_or_pretrained(config: Config, splits: Splits) -> Backbone:
+    """The model to be trained."""
+    if config.model.pretrained:
+        return load_pretrained(config.model.pretrained, config.model.revision)
+    texts = [text for example in splits.train for text in (example.prompt, example.target or "")]
+    limits = limits_of(config)
+    return build_fresh(config.model, texts, limits.source + (limits.warmup or 0) + 1 + limits.target)
+
+
+def trained_model(config: Config) -> tuple[Backbone, Limits, Wording]:
+    """The checkpoint with what it was trained with; where it does not say, the configuration decides."""
+    path = config.checkpoint or config.model.pretrained
+    assert path is not None
+    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision)
+    backbone.model.to(device_of(config))
+    settings = load_settings(path)
+    if settings is None:
+        log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)
+        limits = dataclasses.replace(limits_of(config), warmup=None)
+        return backbone, limits, Wording.from_config(config.task)
+    return backbone, Limits(**settings["limits"]), Wording(**settings["wording"])
+
+
+def limits_of(config: Config) -> Limits:
+    """The length limits of a configuration."""
+    warmup = config.method.max_warmup_tokens if isinstance(config.method, WarmupMethod) else None
+    return Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens)
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What warmup_config.json says: all that is needed to answer with the model."""
+    return {
+        "format": 1,
+        "method": config.method.name,
+        "separator": SEPARATOR,
+        "limits": dataclasses.asdict(limits_of(config)),
+        "wording": dataclasses.asdict(Wording.from_config(config.task)),
+    }
+
+
+def report(
+    config: Config,
+    backbone: Backbone,
+    splits: Splits,
+    limits: Limits,
+    folder: Path,
+    overrides: Sequence[str],
+    training: Training | None,
+) -> None:
+    """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
+    answers, seconds = answer(backbone, splits.test, limits, config.evaluation, "test")
+    if not is_main_process():
+        return
+    task = config.task
+    evaluation = score_answers(answers, splits.test, task.metrics, task.target_language, device_of(config))
+    write_json_lines(folder / "predictions.jsonl", prediction_records(answers, splits.test))
+    write_json(
+        folder / "metrics.json",
+        {
+            **labels_of(config, limits),
+            "overrides": free_overrides(overrides),
+            "selection_metric": task.selection_metric,
+            "split": "test",
+            "examples": len(answers),
+            **dataclasses.asdict(evaluation),
+            "training_seconds": training and round(training.seconds, 3),
+            "training_steps": training and training.steps,
+            "decoding_seconds": round(seconds, 3),
+        },
+    )
+    if HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "RUN":
+        compare(folder)
+
+
+def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
+    """What names a run in tables."""
+    task, data = config.task, config.data
+    pair = f" {task.source_language}-{task.target_language}" if task.name == "translation" else ""
+    name = data.kind
+    if isinstance(data, LocalData):
+        name = Path(data.train or data.train_source or data.test or data.test_source or "").expanduser().resolve().parent.name
+    if isinstance(data, HubData):
+        name = data.test.path
+    return {
+        "task": f"{task.name}{pair}",
+        "data": name,
+        "model": config.checkpoint or config.model.name,
+        "method": "sft" if limits.warmup is None else "warmup",
+        "seed": config.seed,
+    }
+
+
+def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """The overrides that tell a run from others, beside those that tables have columns for."""
+    shown = {"task", "data", "model", "method", "seed", "experiment", "paper", "run", "checkpoint"}
+    pairs = (text.lstrip("+~").partition("=")[::2] for text in overrides)
+    return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger", "data."))}
+
+
+def start_logger(config: Config, folder: Path) -> list[str]:
+    """The Trainer's reporters. Settings go to wandb by its own environment variables; the key stays where it is."""
+    if config.logger.name == "none":
+        return []
+    os.environ["WANDB_PROJECT"] = config.logger.project
+    os.environ["WANDB_DIR"] = str(folder)
+    os.environ["WANDB_MODE"] = config.logger.mode
+    os.environ["WANDB_NAME"] = folder.name
+    if config.logger.entity:
+        os.environ["WANDB_ENTITY"] = config.logger.entity
+    import wandb
+
+    if config.logger.mode == "online" and wandb.api.api_key is None:
+        log.warning("wandb has no key (run `wandb login`): logging offline; `wandb sync %s/wandb/offline-run-*`", folder)
+        os.environ["WANDB_MODE"] = "offline"
+    return ["wandb"]
+
+
+def compare(folder: Path, output: Path | None = None) -> bool:
+    """Show and write the table and the figures of all runs below `folder`; true if one of them failed."""
+    output = output or folder
+    comparison = write_comparison(folder, output)
+    print_table(comparison, Console())
+    figures = write_figures(folder, output)
+    for path in [output / "comparison.md", *figures]:
+        log.info("written: %s", path)
+    return bool(failed_runs(folder))
