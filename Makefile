@@ -13,6 +13,7 @@ help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 16
 
 install: $(INSTALLED)  ## set up .venv with the pinned versions; the other targets do this themselves
+	@echo ".venv is ready"
 
 demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 minutes, then the comparison table
 	@$(VENV_PYTHON) scripts/train.py -m experiment=demo
@@ -30,11 +31,13 @@ clean:  ## remove .venv and the caches; outputs/ stays
 	find warmup scripts tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # The file is written last, so that an interrupted set-up is taken up again. torch goes first, by its exact pin.
+# Debian's Python makes no virtual environment with pip in it (ensurepip is a package of its own): lend it ours.
 $(INSTALLED): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
 	    echo "error: Python 3.11 or 3.12 is needed; say where it is: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv (once; a few minutes) ..."
-	@$(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@$(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || { \
+	    $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(VENV_PYTHON) install --quiet pip; }
 	@$(VENV_PYTHON) -m pip install --quiet torch==2.13.0
 	@$(VENV_PYTHON) -m pip install --quiet -r requirements.lock
 	@$(VENV_PYTHON) -m pip install --quiet --no-deps --no-build-isolation -e .

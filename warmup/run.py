@@ -29,6 +29,7 @@ from warmup.models.loading import SEPARATOR, Backbone, build_fresh, load_pretrai
 from warmup.reporting.plots import write_figures
 from warmup.reporting.tables import failed_runs, print_table, write_comparison
 from warmup.training.fit import Training, fit
+from warmup.training.trainer import EncodedExamples
 
 log = logging.getLogger(__name__)
 NOT_PART_OF_THE_NUMBERS = {"run", "runs", "inputs", "logger"}
@@ -111,8 +112,10 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         backbone,
         config.method,
         config.trainer,
-        encode_sources(backbone, splits.train, limits.source, "training"),
-        encode_targets(backbone, splits.train, limits.target, "training"),
+        EncodedExamples(
+            encode_sources(backbone, splits.train, limits.source, "training"),
+            encode_targets(backbone, splits.train, limits.target, "training"),
+        ),
         folder,
         config.seed,
         device_of(config),
@@ -249,7 +252,7 @@ def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
     """The overrides that tell a run from others, beside those that tables have columns for."""
     shown = {"task", "data", "model", "method", "seed", "experiment", "paper", "run", "checkpoint"}
     pairs = (text.lstrip("+~").partition("=")[::2] for text in overrides)
-    return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger", "data."))}
+    return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger"))}
 
 
 def start_logger(config: Config, folder: Path) -> list[str]:

@@ -42,8 +42,8 @@ def test_greedy_warmups_are_the_argmax_of_the_scored_distribution(make_backbone,
     for row, warmup in zip(rows, warmups, strict=True):
         one, written = encoded(backbone, [row]), []
         while len(written) < 4:
-            tokens = torch.tensor([[*written, 0]])
-            logits = backbone.family.logits(backbone.model, one, tokens, torch.ones_like(tokens))[0, len(written)]
+            tokens = torch.tensor([[[*written, 0]]])
+            logits = backbone.family.logits(backbone.model, one, tokens, torch.ones_like(tokens))[0, 0, len(written)]
             token = int(logits.masked_fill(backbone.never_in_warmup, float("-inf")).argmax())
             if token == backbone.separator_id:
                 break
@@ -75,9 +75,9 @@ def test_greedy_targets_are_the_argmax_behind_their_own_warmup(make_backbone, ar
     for row, before, target in zip(rows, prefix, targets, strict=True):
         one, written = encoded(backbone, [row]), list(before)
         for _ in range(5):
-            tokens = torch.tensor([[*written, 0]])
+            tokens = torch.tensor([[[*written, 0]]])
             logits = backbone.family.logits(backbone.model, one, tokens, torch.ones_like(tokens))
-            written.append(int(logits[0, len(written)].argmax()))
+            written.append(int(logits[0, 0, len(written)].argmax()))
             if written[-1] == backbone.tokenizer.eos_token_id:
                 break
         expected = written[len(before) :]

@@ -44,14 +44,14 @@ def test_batched_scores_equal_those_of_each_continuation_alone(make_backbone, ar
         for k in range(2):
             length = int(warmups.lengths[row, k])
             written = warmups.tokens[row, k, :length].tolist()
-            tokens = torch.tensor([[*written, backbone.separator_id, *target]])
-            logits = backbone.family.logits(backbone.model, alone, tokens, torch.ones_like(tokens))[0]
+            tokens = torch.tensor([[[*written, backbone.separator_id, *target]]])
+            logits = backbone.family.logits(backbone.model, alone, tokens, torch.ones_like(tokens))[0, 0]
             drawn = length + int(not warmups.forced[row, k])
             allowed = logits[:drawn].masked_fill(never, float("-inf")).log_softmax(-1)
-            expected_warmup = sum(allowed[t, tokens[0, t]].item() for t in range(drawn))
+            expected_warmup = sum(allowed[t, tokens[0, 0, t]].item() for t in range(drawn))
             expected_entropy = sum(-(p[p > 0] * p[p > 0].log()).sum().item() for p in allowed.exp())
             plain = logits.log_softmax(-1)
-            expected_target = sum(plain[t, tokens[0, t]].item() for t in range(length + 1, tokens.shape[1]))
+            expected_target = sum(plain[t, tokens[0, 0, t]].item() for t in range(length + 1, tokens.shape[-1]))
             assert together.target_logprob[row, k].item() == pytest.approx(expected_target, abs=1e-5)
             assert together.warmup_logprob[row, k].item() == pytest.approx(expected_warmup, abs=1e-5)
             assert together.warmup_entropy[row, k].item() == pytest.approx(expected_entropy, abs=1e-5)

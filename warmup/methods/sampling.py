@@ -26,6 +26,11 @@ class Warmups:
     lengths: Tensor  # [B, K], without the separator
     forced: Tensor  # [B, K], true where the limit was reached before a separator was drawn
 
+    def split(self, size: int) -> list[Warmups]:
+        """Parts of at most `size` warmups of each input."""
+        parts = (values.split(size, dim=1) for values in (self.tokens, self.lengths, self.forced))
+        return [Warmups(*part) for part in zip(*parts, strict=True)]
+
 
 def warmup_logits(logits: Tensor, never_in_warmup: Tensor) -> Tensor:
     """Logits [..., V] with what no warmup may hold ruled out, in float32 at least."""

@@ -1,6 +1,6 @@
-"""Log-probabilities of warmups and targets under the model, with gradient: the clear, unpacked way.
+"""Log-probabilities of warmups and targets under the model, with gradient.
 
-A continuation is `c_1 .. c_m <sep> y_1 .. y_n </s>`, n >= 0. Shapes: B inputs, K continuations, L tokens.
+A continuation is `c_1 .. c_m <sep> y_1 .. y_n </s>`. Shapes: B inputs, K continuations of each, L tokens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
 
+MOST_IN_A_ROW = 32  # continuations that share a row: the attention mask grows with the square of their tokens
+
+
 @dataclass(frozen=True)
 class Scores:
     """What the objective needs, float32 at least."""
@@ -29,62 +32,65 @@ class Scores:
 
 @dataclass(frozen=True)
 class Continuations:
-    """Warmups joined with their targets, N = B * K rows."""
+    """Warmups joined with their targets, all [B, K, L]."""
 
-    tokens: Tensor  # [N, L]
-    mask: Tensor  # [N, L], true where there is a token
-    warmup_part: Tensor  # [N, L], true where a token was drawn by the sampler
-    target_part: Tensor  # [N, L], true on target tokens and </s>
+    tokens: Tensor
+    mask: Tensor  # true where there is a token
+    warmup_part: Tensor  # true where a token was drawn by the sampler
+    target_part: Tensor  # true on target tokens and </s>
 
 
 def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -> Continuations:
     """Write each target [B, T] (labels padded with -100) behind each of its input's warmups, without gaps."""
     batch, count, limit = warmups.tokens.shape
-    lengths = warmups.lengths.reshape(-1, 1)
-    targets = labels.repeat_interleave(count, dim=0)
-    target_lengths = (targets != IGNORED_LABEL).sum(-1, keepdim=True)
+    lengths = warmups.lengths[..., None]
+    target_lengths = (labels != IGNORED_LABEL).sum(-1)[:, None, None]
     width = int((lengths + 1 + target_lengths).max())
-    place = torch.arange(width, device=labels.device).expand(batch * count, width)
+    place = torch.arange(width, device=labels.device).expand(batch, count, width)
     in_warmup = place < lengths
     at_separator = place == lengths
     in_target = (place > lengths) & (place <= lengths + target_lengths)
-    from_warmup = warmups.tokens.reshape(-1, limit).gather(1, place.clamp(max=limit - 1))
-    from_target = targets.gather(1, (place - lengths - 1).clamp(0, targets.shape[1] - 1))
+    from_warmup = warmups.tokens.gather(-1, place.clamp(max=limit - 1))
+    targets = labels[:, None].expand(batch, count, -1)
+    from_target = targets.gather(-1, (place - lengths - 1).clamp(0, labels.shape[1] - 1))
     tokens = torch.where(in_warmup, from_warmup, torch.where(in_target, from_target, padding_id))
     tokens = torch.where(at_separator, separator_id, tokens)
-    drawn = in_warmup | (at_separator & ~warmups.forced.reshape(-1, 1))
+    drawn = in_warmup | (at_separator & ~warmups.forced[..., None])
     return Continuations(tokens, in_warmup | at_separator | in_target, drawn, in_target)
 
 
 def score_warmups(backbone: Backbone, encoded: Encoded, warmups: Warmups, labels: Tensor) -> Scores:
     """Score every warmup of every input, and the target behind it."""
-    batch, count, _ = warmups.tokens.shape
+    if warmups.tokens.shape[1] > MOST_IN_A_ROW:
+        parts = [score_warmups(backbone, encoded, part, labels) for part in warmups.split(MOST_IN_A_ROW)]
+        return Scores(*(torch.cat(values, dim=1) for values in zip(*(vars(part).values() for part in parts), strict=True)))
     rows = join(warmups, labels, backbone.separator_id, backbone.tokenizer.pad_token_id)
-    logits = backbone.family.logits(backbone.model, encoded.repeat(count), rows.tokens, rows.mask)
+    logits = backbone.family.logits(backbone.model, encoded, rows.tokens, rows.mask)
     target = token_logprob(logits[rows.target_part], rows.tokens[rows.target_part])
     # full distributions are made only where a warmup token was drawn: they are as wide as the vocabulary
     drawn = warmup_logits(logits[rows.warmup_part], backbone.never_in_warmup.to(logits.device)).log_softmax(-1)
     warmup = drawn.gather(-1, rows.tokens[rows.warmup_part][:, None]).squeeze(-1)
     entropy = -(drawn.exp() * drawn).sum(-1)
-
-    def total(values: Tensor, where: Tensor) -> Tensor:
-        spread = torch.zeros(where.shape, dtype=values.dtype, device=values.device)
-        return spread.masked_scatter(where, values).sum(-1).view(batch, count)
-
     return Scores(
-        target_logprob=total(target, rows.target_part),
-        warmup_logprob=total(warmup, rows.warmup_part),
-        warmup_entropy=total(entropy, rows.warmup_part),
-        warmup_positions=rows.warmup_part.sum(-1).view(batch, count),
+        target_logprob=_totals(target, rows.target_part),
+        warmup_logprob=_totals(warmup, rows.warmup_part),
+        warmup_entropy=_totals(entropy, rows.warmup_part),
+        warmup_positions=rows.warmup_part.sum(-1),
     )
+
+
+def _totals(values: Tensor, where: Tensor) -> Tensor:
+    """[B, K] sums of `values`, which belong to the true places of `where` [B, K, L]."""
+    spread = torch.zeros(where.shape, dtype=values.dtype, device=values.device)
+    return spread.masked_scatter(where, values).sum(-1)
 
 
 def score_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Tensor:
     """[B] log p(y|x) of targets written straight behind their sources, as SFT trains them."""
     present = labels != IGNORED_LABEL
     tokens = labels.masked_fill(~present, backbone.tokenizer.pad_token_id)
-    logits = backbone.family.logits(backbone.model, encoded, tokens, present)
-    logprob = token_logprob(logits, tokens)
+    logits = backbone.family.logits(backbone.model, encoded, tokens[:, None], present[:, None])
+    logprob = token_logprob(logits[:, 0], tokens)
     return torch.where(present, logprob, torch.zeros_like(logprob)).sum(-1)
 
 

@@ -1,6 +1,6 @@
 """What differs between encoder-decoders (T5, mT5) and causal language models (Llama). Nothing outside knows which is used.
 
-Shapes: B inputs, S source tokens, K continuations of each input, L continuation tokens, V vocabulary.
+Shapes: B inputs, S source tokens, K continuations of each input, L tokens of a continuation, V words, N = B * K rows.
 """
 
 from __future__ import annotations
@@ -57,8 +57,12 @@ class Family(ABC):
         """The part of the model that reads continuations: its dropout must be off while they are weighed."""
 
     @abstractmethod
-    def logits(self, model: PreTrainedModel, encoded: Encoded, continuation: Tensor, mask: Tensor) -> Tensor:
-        """[N, L, V]: position t predicts `continuation[:, t]` from the source and the tokens before t."""
+    def logits(self, model: PreTrainedModel, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
+        """[B, K, L, V]: position t predicts `continuations[..., t]` [B, K, L] from the source and the tokens before t.
+
+        The K continuations of an input stand in one row, each blind to the others, so its source is read once.
+        `mask` [B, K, L] is true where there is a token; padding stands behind.
+        """
 
     @abstractmethod
     def prefill(self, model: PreTrainedModel, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
@@ -119,15 +123,22 @@ class EncoderDecoder(Family):
     def scorer(self, model: PreTrainedModel) -> nn.Module:
         return model.get_decoder()
 
-    def logits(self, model: PreTrainedModel, encoded: Encoded, continuation: Tensor, mask: Tensor) -> Tensor:
-        start = torch.full_like(continuation[:, :1], model.config.decoder_start_token_id)
-        shifted = torch.cat([start, continuation[:, :-1]], dim=1)
-        return model(
+    def logits(self, model: PreTrainedModel, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
+        batch, count, length = continuations.shape
+        start = torch.full_like(continuations[..., :1], model.config.decoder_start_token_id)
+        shifted = torch.cat([start, continuations[..., :-1]], dim=-1).flatten(1)
+        blind = None  # a single continuation needs no more than the decoder's own causal mask
+        if count > 1:  # position bias is relative, so a block sees the same distances wherever it stands
+            allowed = _block_causal(count, length, continuations.device).expand(batch, -1, -1)
+            blind = _additive(allowed, encoded.states)
+        logits = model(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
             attention_mask=encoded.mask,
             decoder_input_ids=shifted,
+            decoder_attention_mask=blind,
             use_cache=False,
-        ).logits  # causal attention: padding behind a row's end changes nothing before it
+        ).logits
+        return logits.view(batch, count, length, -1)
 
     def prefill(self, model: PreTrainedModel, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
@@ -177,17 +188,34 @@ class DecoderOnly(Family):
     def scorer(self, model: PreTrainedModel) -> nn.Module:
         return model
 
-    def logits(self, model: PreTrainedModel, encoded: Encoded, continuation: Tensor, mask: Tensor) -> Tensor:
-        ids = torch.cat([encoded.ids, continuation], dim=1)
-        attended = torch.cat([encoded.mask, mask.to(encoded.mask.dtype)], dim=1)
-        output = model(
-            input_ids=ids,
+    def logits(self, model: PreTrainedModel, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
+        batch, count, length = continuations.shape
+        prompt = encoded.ids.shape[1]
+        lengths = encoded.mask.sum(-1, keepdim=True)
+        inside = torch.arange(length, device=lengths.device).repeat(count)  # position in its own continuation
+        attended = torch.cat([encoded.mask, mask.flatten(1).to(encoded.mask.dtype)], dim=1)
+        if count > 1:
+            attended = _additive(self._allowed(encoded.mask, count, length), model.get_input_embeddings().weight)
+        starts = prompt + length * torch.arange(count, device=lengths.device)
+        before = torch.cat([torch.full_like(starts[:, None], prompt - 1), starts[:, None] + inside[: length - 1]], dim=1)
+        logits = model(
+            input_ids=torch.cat([encoded.ids, continuations.flatten(1)], dim=1),
             attention_mask=attended,
-            position_ids=_positions(attended),
-            logits_to_keep=continuation.shape[1] + 1,
+            position_ids=torch.cat([_positions(encoded.mask), lengths + inside], dim=1),
+            logits_to_keep=before.flatten(),  # the token before each one predicts it
             use_cache=False,
-        )
-        return output.logits[:, :-1]
+        ).logits
+        return logits.view(batch, count, length, -1)
+
+    def _allowed(self, prompt_mask: Tensor, count: int, length: int) -> Tensor:
+        """[B, T, T] for prompt and continuations in one row: who may attend to whom."""
+        batch, prompt = prompt_mask.shape
+        total = prompt + count * length
+        allowed = torch.zeros(batch, total, total, dtype=torch.bool, device=prompt_mask.device)
+        allowed[:, :, :prompt] = prompt_mask.bool()[:, None, :]
+        allowed[:, :prompt] &= torch.ones(prompt, total, dtype=torch.bool, device=prompt_mask.device).tril()
+        allowed[:, prompt:, prompt:] = _block_causal(count, length, prompt_mask.device)
+        return allowed | torch.eye(total, dtype=torch.bool, device=prompt_mask.device)  # a row of nothing would be NaN
 
     def prefill(self, model: PreTrainedModel, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
         cache = DynamicCache()
@@ -218,6 +246,17 @@ class DecoderOnly(Family):
         rows = [source + row for source, row in zip(sources, prefix, strict=True)]
         ids, mask = left_padded(rows, model.config.pad_token_id, encoded.ids.device)
         return model.generate(input_ids=ids, attention_mask=mask, **settings)[:, ids.shape[1] :].tolist()
+
+
+def _block_causal(count: int, length: int, device: torch.device) -> Tensor:
+    """[count * length, count * length] true where a token may look: at itself and before, within its own block."""
+    causal = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+    return torch.block_diag(*[causal] * count).bool()
+
+
+def _additive(allowed: Tensor, like: Tensor) -> Tensor:
+    """The 4-D mask [B, 1, T, T] that attention adds: 0 or far below any score, and finite, so that no row is NaN."""
+    return torch.zeros(allowed.shape, dtype=like.dtype, device=like.device).masked_fill(~allowed, -1e9)[:, None]
 
 
 def _positions(mask: Tensor) -> Tensor:

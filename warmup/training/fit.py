@@ -124,6 +124,7 @@ def training_arguments(
         logging_steps=config.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # a NaN must be seen, not replaced by a mean
+        disable_tqdm=False,  # or the Trainer, seeing transformers quiet, prints dictionaries instead of a bar
         remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
         seed=seed,
