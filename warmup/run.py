@@ -123,6 +123,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         settings_of(config),
         dev_scores,
         start_logger(config, folder),
+        fresh=config.model.pretrained is None,
     )
     if is_main_process():
         save(backbone, folder / "model", settings_of(config))

@@ -31,7 +31,7 @@ def copy_task(backbone, count: int = 24) -> EncodedExamples:
     return EncodedExamples([[*row, ending] for row in rows], [[row[0], backbone.tokenizer.eos_token_id] for row in rows])
 
 
-def train(make_backbone, folder: Path, method: MethodConfig, architecture: str = "t5", **settings):
+def train(make_backbone, folder: Path, method: MethodConfig, architecture: str = "t5", fresh: bool = False, **settings):
     set_seed(1)
     backbone = make_backbone(architecture)
     values = {"max_steps": 8, "batch_size": 4, "evaluate_by": "steps", "evaluate_every": 4, "logging_steps": 1, **settings}
@@ -40,7 +40,7 @@ def train(make_backbone, folder: Path, method: MethodConfig, architecture: str =
         return {"accuracy": backbone.model.get_input_embeddings().weight.detach().sum().item()}
 
     result = fit(
-        backbone, method, TrainerConfig(**values), copy_task(backbone), folder, 1, "cpu", "accuracy", {"format": 1}, score, []
+        backbone, method, TrainerConfig(**values), copy_task(backbone), folder, 1, "cpu", "accuracy", {"format": 1}, score, [], fresh
     )
     return backbone, result
 
@@ -71,6 +71,12 @@ def test_warm_start_steps_are_plain_sft(make_backbone, tmp_path: Path) -> None:
     assert losses[0][4:] != losses[1][4:]
     with_gauges = [entry["step"] for entry in started.history if "warmup/length" in entry]
     assert with_gauges == [5, 6, 7, 8]
+
+
+@pytest.mark.parametrize(("fresh", "first"), [(True, 5), (False, 1)])
+def test_a_fresh_model_is_warm_started_for_half_of_the_steps(make_backbone, tmp_path: Path, fresh: bool, first: int) -> None:
+    _, result = train(make_backbone, tmp_path, WARMUP, fresh=fresh)
+    assert min(entry["step"] for entry in result.history if "warmup/length" in entry) == first
 
 
 @pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])

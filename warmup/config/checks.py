@@ -193,7 +193,7 @@ def _check_training(config: Config) -> None:
     if steps == 0:
         raise wrong_value("trainer.max_steps", steps, "-1 (as trainer.epochs says) or at least 1")
     method = config.method
-    if isinstance(method, WarmupMethod) and 0 < steps <= method.sft_steps:
+    if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
         raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
     if config.device == "cuda" and not torch.cuda.is_available():
         raise wrong_value("device", "cuda", "auto or cpu: this machine has no usable CUDA device")

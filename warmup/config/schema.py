@@ -175,7 +175,9 @@ class WarmupMethod(MethodConfig):
     baseline: str = choice("mean", "mean", "loo", "none")
     posterior_temperature: float = number(1.0, 1e-3, 1e3)
     entropy_coef: float = number(0.01, 0.0, 100.0)
-    sft_steps: int = number(0, 0)  # optimiser steps of plain SFT before the first warmup is sampled
+    # Optimiser steps of plain SFT before the first warmup is sampled. None: half of all for a model built fresh,
+    # whose first warmups would be noise, and none for a pretrained one.
+    sft_steps: Optional[int] = number(None, 0)
 
 
 @dataclass

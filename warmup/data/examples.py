@@ -1,19 +1,23 @@
-"""From records to worded examples: which fields a task reads, and what the model sees and writes."""
+"""One worded example, and the wording that makes it out of a raw record."""
 
 from __future__ import annotations
 
 import json
+import re
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from warmup.config.schema import TOY_LANGUAGE, TaskConfig
-from warmup.errors import UserError, nearest
+from warmup.config.schema import TOY_LANGUAGE
+from warmup.errors import UserError, nearest, wrong_value
+
+if TYPE_CHECKING:
+    from warmup.config.schema import TaskConfig
 
 LABELS = ("A", "B", "C", "D")
-LANGUAGE_FIELDS = ("source_language", "target_language")
-LANGUAGE_NAMES = {
+LANGUAGES = {
     "ar": "Arabic",
     "cs": "Czech",
     "de": "German",
@@ -35,40 +39,47 @@ LANGUAGE_NAMES = {
     "zh": "Chinese",
     TOY_LANGUAGE: "Toyish",
 }
+_SURROGATE = re.compile("[\ud800-\udfff]")
+LANGUAGE_PLACEHOLDERS = ("source_language", "target_language")
+
+
+class EmptyText(UserError):
+    """A record without any text in its source or in its target."""
 
 
 @dataclass(frozen=True)
 class Example:
-    """One input and, where it is known, its answer."""
+    """One example as a model reads and writes it."""
 
-    source: str  # the text as the data had it; the prompt, where a task words several fields
-    prompt: str  # the worded source that the model reads
-    target: str | None  # the worded target; None without references
+    source: str  # the raw text as the data had it; the prompt where several fields make up the source
+    prompt: str  # the worded source, which the model reads
+    target: str | None  # the worded target; None where the data has no references
 
 
 def template_fields(template: str) -> list[str]:
-    """The `{field}` placeholders of a template, in order, each once.
+    """The placeholders of a template, in order and each once.
 
     Raises:
-        UserError: the template holds anything but plain placeholders.
+        UserError: unbalanced braces, or a placeholder that is not a plain `{name}`.
     """
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise UserError(f"the template {template!r} cannot be read ({error}): write plain {{field}} placeholders") from error
-    names = []
-    for _, name, format_spec, conversion in parts:
+        raise UserError(f"template {template!r}: {error}; write {{name}} for a field, {{{{ for a brace") from error
+    names: list[str] = []
+    for _, name, specification, conversion in parts:
         if name is None:
             continue
-        if not name.isidentifier() or format_spec or conversion:
-            raise UserError(f"the template {template!r} holds {{{name}}}: allowed are plain names, as {{source}}")
-        names.append(name)
-    return list(dict.fromkeys(names))
+        if not name.isidentifier() or specification or conversion:
+            raise UserError(f"template {template!r}: only plain placeholders such as {{source}} are allowed")
+        if name not in names:
+            names.append(name)
+    return names
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How a task's records become prompts and targets; saved with the model in warmup_config.json."""
+    """How a task turns a record into a prompt and a target; `dataclasses.asdict` of it is JSON."""
 
     task: str
     source_template: str
@@ -78,92 +89,102 @@ class Wording:
 
     @classmethod
     def from_config(cls, task: TaskConfig) -> Wording:
-        """The wording that the configuration gives.
+        return cls(task.name, task.source_template, task.target_template, task.source_language, task.target_language)
 
-        Raises:
-            UserError: a template that cannot be read, or that names no field.
-        """
-        wording = cls(task.name, task.source_template, task.target_template, task.source_language, task.target_language)
-        for key, fields in (("source", wording.source_fields), ("target", wording.target_fields)):
-            if not fields:
-                raise UserError(f"task.{key}_template names no field: write at least one, as {{{key}}}")
-        return wording
-
-    @property
+    @cached_property
     def source_fields(self) -> list[str]:
-        """The record's fields that the prompt is made of."""
-        return [name for name in template_fields(self.source_template) if name not in LANGUAGE_FIELDS]
+        """The record's fields that the source is made of."""
+        return [name for name in template_fields(self.source_template) if name not in LANGUAGE_PLACEHOLDERS]
 
-    @property
+    @cached_property
     def target_fields(self) -> list[str]:
         """The record's fields that the target is made of."""
-        return [name for name in template_fields(self.target_template) if name not in LANGUAGE_FIELDS]
+        return [name for name in template_fields(self.target_template) if name not in LANGUAGE_PLACEHOLDERS]
 
     def example(self, record: Mapping[str, Any], where: str, with_target: bool = True) -> Example:
-        """Word one record; `where` ("file.jsonl, line 7") begins every complaint about it.
+        """Word one record.
+
+        Args:
+            record: the task's fields; others are ignored.
+            where: where the record came from ("train.jsonl, line 7"): every error begins with it.
+            with_target: whether the record has a reference.
 
         Raises:
-            UserError: a field is missing, no text, empty, or an answer that is no label.
+            EmptyText: there is no text in the source or in the target.
+            UserError: a field is missing, is no text, or is no valid option list or answer.
         """
-        values = {name: self._text(record, name, where) for name in self.source_fields}
-        prompt = self._fill(self.source_template, values)
-        source = next(iter(values.values())) if len(values) == 1 else prompt
-        if not with_target:
-            return Example(source, prompt, None)
-        target = self._fill(self.target_template, {name: self._text(record, name, where) for name in self.target_fields})
-        return Example(source, prompt, target)
+        fields = self.source_fields
+        prompt = self._worded(self.source_template, fields, record, where, "source")
+        target = (
+            self._worded(self.target_template, self.target_fields, record, where, "target") if with_target else None
+        )
+        return Example(self._text(record, fields[0], where) if len(fields) == 1 else prompt, prompt, target)
 
-    def _fill(self, template: str, values: Mapping[str, str]) -> str:
-        languages = {name: getattr(self, name) or "" for name in LANGUAGE_FIELDS}
-        named = {name: LANGUAGE_NAMES.get(code, code) for name, code in languages.items()}
-        return template.format(**{**named, **values})
+    def _worded(self, template: str, fields: list[str], record: Mapping[str, Any], where: str, side: str) -> str:
+        values = {name: self._text(record, name, where) for name in fields}
+        # the options of a question are never empty, so they say nothing about the rest of it
+        own = [name for name in fields if not self._is_choice(name)] or fields
+        if own and not any(values[name].strip() for name in own):
+            raise EmptyText(f"{where}: the {side} is empty: no text in {' or '.join(own)}")
+        languages = {"source_language": self.source_language, "target_language": self.target_language}
+        names = {key: LANGUAGES.get(code or "", code or "") for key, code in languages.items()}
+        return template.format(**names, **{name: text.strip() for name, text in values.items()}).strip()
+
+    def _is_choice(self, name: str) -> bool:
+        return self.task == "logiqa" and name in ("options", "answer")
 
     def _text(self, record: Mapping[str, Any], name: str, where: str) -> str:
-        if name not in record:
-            fields = [str(field) for field in record]
-            raise UserError(
-                f"{where}: there is no field {name!r}; the record has {', '.join(fields) or 'none'}"
-                f"{nearest(name, fields)} (data.fields='{{{name}: COLUMN}}' names another column)"
-            )
-        value = record[name]
-        if self.task == "logiqa" and name == "options":
-            return _options(value, where)
-        if self.task == "logiqa" and name == "answer":
-            return _answer(value, where)
-        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            raise UserError(f"{where}: {name} is {_short(value)}; allowed: text")
-        text = str(value).strip()
-        if not text:
-            raise UserError(f"{where}: {name} is empty; give it a text or leave the record out")
-        return text
+        value = record.get(name)
+        if value is None or value != value:  # NaN is how data frames write "nothing here"
+            raise missing_field(name, record, where, "data.fields")
+        if self._is_choice(name):
+            return _options(value, where) if name == "options" else _answer(value, where)
+        if isinstance(value, str):
+            if _SURROGATE.search(value):
+                raise UserError(f"{where}: field '{name}' holds half a character (a lone surrogate); UTF-8 has none")
+            return value
+        if isinstance(value, (bool, int, float)):
+            return json.dumps(value)
+        raise UserError(f"{where}: field '{name}' is a {type(value).__name__}, not text")
+
+
+def missing_field(name: str, record: Mapping[str, Any], where: str, key: str) -> UserError:
+    """The error for a record without the field `name`: what it has instead, and the mapping `key` that mends it."""
+    present = [key for key, value in record.items() if value is not None]
+    return UserError(
+        f"{where}: no field '{name}', only {listing(present)}; "
+        f"name its column: {key}='{{{name}: COLUMN}}'{nearest(name, present)}"
+    )
+
+
+def listing(names: Iterable[str], limit: int = 20) -> str:
+    """`a, b, c` for an error message, cut after `limit` names."""
+    names = list(names)
+    rest = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + rest if names else "none"
 
 
 def _options(value: Any, where: str) -> str:
-    """`A) ... B) ... C) ... D) ...`; CSV files hold the list as a JSON string."""
+    """`A) ... B) ... C) ... D) ...`; `value` is a list of four texts, or JSON of one (CSV has no lists)."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
-            value = [value]
-    good = isinstance(value, (list, tuple)) and all(isinstance(option, str) and option.strip() for option in value)
-    if not good or len(value) != len(LABELS):
-        raise UserError(f"{where}: options is {_short(value)}; allowed: a list of four texts")
+        except ValueError as error:
+            raise UserError(f"{where}: options is not a JSON list of {len(LABELS)} texts: {error}") from error
+    if not isinstance(value, (list, tuple)) or len(value) != len(LABELS):
+        found = f"a list of {len(value)}" if isinstance(value, (list, tuple)) else f"a {type(value).__name__}"
+        raise UserError(f"{where}: options is {found}; allowed: a list of {len(LABELS)} texts")
+    for label, option in zip(LABELS, value, strict=True):
+        if not isinstance(option, str) or not option.strip():
+            raise UserError(f"{where}: option {label} is {option!r}; allowed: a text that is not empty")
     return " ".join(f"{label}) {option.strip()}" for label, option in zip(LABELS, value, strict=True))
 
 
 def _answer(value: Any, where: str) -> str:
-    if isinstance(value, float) and value.is_integer():  # a CSV column with gaps is read as floats
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, (int, str)):
-        raise UserError(f"{where}: answer is {_short(value)}; allowed: 0 to 3")
-    text = str(value).strip()
+    """The letter of an answer given as 0 to 3, "0" to "3" or "A" to "D"."""
+    text = str(value).strip() if isinstance(value, (int, str)) and not isinstance(value, bool) else ""
     if text in LABELS:
         return text
-    if text.isdecimal() and int(text) < len(LABELS):
+    if text in map(str, range(len(LABELS))):
         return LABELS[int(text)]
-    raise UserError(f"{where}: answer is {text or 'empty'}; allowed: 0 to 3 (or A to D)")
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    raise wrong_value(f"{where}, answer", value, f"0 to {len(LABELS) - 1}, or {LABELS[0]} to {LABELS[-1]}")

@@ -1,74 +1,134 @@
-"""Records of data sets on the Hugging Face hub, or in a local folder of the same layout."""
+"""Reading data sets of the Hugging Face hub, or local folders of the same layout, with errors of one line."""
 
 from __future__ import annotations
 
+import ast
+import os
+import re
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager, nullcontext
+from typing import Any
+from unittest import mock
 
 import datasets
-from datasets.exceptions import DataFilesNotFoundError, DatasetNotFoundError
-from huggingface_hub.errors import GatedRepoError, OfflineModeIsEnabled
-from requests.exceptions import ConnectionError as NetworkError
+import huggingface_hub
+from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
-from warmup.data.local import Record, rename
-from warmup.errors import UserError, nearest
+from warmup.data.examples import listing
+from warmup.data.local import Row, silent_datasets
+from warmup.errors import UserError, nearest, wrong_value
 
-OFFLINE_ADVICE = "go on offline with data=toy or data=local data.train=FILE, or connect once: it is then kept in the cache"
 
+def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
+    """The records of one split.
 
-def read_hub(split: HubSplit) -> Iterator[Record]:
-    """The records of one split, with the task's field names.
+    Args:
+        split: the data set (a hub name or a local folder), its configuration and its split.
+        key: the configuration key of `split` ("data.train"), for the error messages.
 
     Raises:
-        UserError: no network, no access, no such data set, configuration, split or column.
+        UserError: no network, unknown, gated, script-based or broken data set, unknown configuration or split.
     """
-    assert split.path
-    table = _load(split)
-    for number, row in enumerate(table, start=1):
-        where = f"{split.path} ({split.split}), row {number}"
-        yield rename(dict(row), split.fields, where), where
+    if not split.path:
+        raise UserError(f"{key}.path is not set; name a data set of the hub or a folder, or use data=local")
+    path = os.path.expanduser(split.path)
+    if os.path.isfile(path):
+        raise UserError(f"{key}.path={split.path} is a file; read it with data=local {key}={split.path}")
+    rows = _load(path, split, key)
+    where = f"{split.path} ({', '.join(part for part in (split.name, split.split) if part)})"
+    return ((record, f"{where}, record {number}") for number, record in enumerate(rows, start=1))
 
 
-def _load(split: HubSplit) -> datasets.Dataset:
-    path = split.path or ""
+def _load(path: str, split: HubSplit, key: str) -> datasets.Dataset:
+    local = os.path.isdir(path)
+    offline = not local and not constants.HF_HUB_OFFLINE and not _reachable()
+    with silent_datasets(), _no_bars() if local else nullcontext(), _offline_mode() if offline else nullcontext():
+        try:
+            return datasets.load_dataset(path, split.name, split=split.split)
+        except Exception as error:
+            raise _explained(error, split, key) from error
+
+
+def _reachable() -> bool:
+    """Whether the hub answers at all; asked once, because the libraries try for half a minute otherwise."""
     try:
-        return datasets.load_dataset(path, split.name, split=split.split)
-    except Exception as error:
-        raise _explain(split, path, error) from error
+        huggingface_hub.utils.get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # two major versions of the library raise errors of two different packages here
+        return False
+    return True
 
 
-def _explain(split: HubSplit, path: str, error: Exception) -> UserError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    chain: list[BaseException] = [error]
-    while (cause := chain[-1].__cause__ or chain[-1].__context__) and len(chain) < 10:
-        chain.append(cause)
-    if "gated" in str(error) or any(isinstance(link, GatedRepoError) for link in chain):
+@contextmanager
+def _offline_mode() -> Iterator[None]:
+    """As with HF_HUB_OFFLINE=1: a cached copy is used, without a try at the network."""
+    with (
+        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
+        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
+    ):
+        yield
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    shown = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
+
+
+def _explained(error: Exception, split: HubSplit, key: str) -> UserError:
+    """What a user can do about an error of `datasets.load_dataset`; the library tells most by their text only."""
+    text, kinds = str(error), {kind.__name__ for kind in type(error).__mro__}
+    if misnamed := _misnamed(text, split, key):
+        return misnamed
+    what = f"{key}.path={split.path}"
+    if "scripts are no longer supported" in text:
+        return UserError(f"{what} is a data set with a loading script, which no longer loads; choose a Parquet one")
+    if "gated" in text.lower() or "GatedRepoError" in kinds:
         return UserError(
-            f"the data set {path} is gated: accept its terms on huggingface.co/datasets/{path}, then run "
-            "`huggingface-cli login` or set HF_TOKEN"
+            f"{what} is gated: accept its terms at {constants.ENDPOINT}/datasets/{split.path}, "
+            "then run `huggingface-cli login` or set HF_TOKEN"
         )
-    if "script" in str(error).lower():
-        return UserError(f"the data set {path} is loaded by a script, which is not run: choose a Parquet one")
-    offline = any(isinstance(link, (OfflineModeIsEnabled, NetworkError, ConnectionError)) for link in chain)
-    if offline or "couldn't reach" in str(error).lower():
-        return UserError(f"cannot reach the Hugging Face hub for the data set {path}: {OFFLINE_ADVICE}")
-    if isinstance(error, (DatasetNotFoundError, DataFilesNotFoundError, FileNotFoundError)):
-        what = "folder" if Path(path).expanduser().is_dir() else "hub data set or folder"
-        return UserError(f"there is no data in the {what} {path}: check the spelling, or set HF_TOKEN if it is private")
-    return _wrong_name(split, path) or UserError(f"cannot load the data set {path}: {first_line}")
+    if kinds & {"ConnectionError", "Timeout"}:  # Python's own or those of requests
+        return UserError(
+            f"{what}: the Hugging Face hub is out of reach and no cached copy was found; offline use data=toy, "
+            f"or data=local {key}=FILE, or a local folder as {key}.path "
+            "(with HF_HUB_OFFLINE=1 cached copies load without a network)"
+        )
+    if isinstance(error, FileNotFoundError):
+        return UserError(
+            f"{what}: no such data set on the hub (or it is private: run `huggingface-cli login`), "
+            "and no folder of that name with data files"
+        )
+    cause = error.__cause__ or error
+    return UserError(f"{what} cannot be read: {type(cause).__name__}: {cause}")
 
 
-def _wrong_name(split: HubSplit, path: str) -> UserError | None:
-    """Names the configurations or splits that there are, where the one asked for is not among them."""
-    try:
-        names = datasets.get_dataset_config_names(path)
-        if split.name and split.name not in names:
-            return UserError(f"{path} has no configuration {split.name!r}; allowed: {', '.join(names)}{nearest(split.name, names)}")
-        splits = datasets.get_dataset_split_names(path, split.name)
-    except Exception:  # the first error is the one worth telling
-        return None
-    plain = split.split.partition("[")[0]
-    if plain not in splits:
-        return UserError(f"{path} has no split {plain!r}; allowed: {', '.join(splits)}{nearest(plain, splits)}")
+def _misnamed(text: str, split: HubSplit, key: str) -> UserError | None:
+    """The error for a configuration or split that the data set does not have."""
+    known = _listed(text)
+    if "BuilderConfig" in text and "not found" in text:
+        return wrong_value(f"{key}.name", split.name, listing(known), nearest(split.name, known))
+    if "Couldn't find cache" in text:
+        return wrong_value(f"{key}.name", split.name, f"{listing(known)} (all that is cached; the hub is out of reach)")
+    if "Config name is missing" in text:
+        return UserError(f"{key}.name is not set; {split.path} has the configurations {listing(known)}")
+    if "Unknown split" in text:
+        return wrong_value(f"{key}.split", split.split, listing(known), nearest(split.split, known))
+    if "Unrecognized instruction format" in text:
+        return wrong_value(f"{key}.split", split.split, "a split, or a part of one as 'train[:1000]' or 'train[:10%]'")
     return None
+
+
+def _listed(text: str) -> list[str]:
+    """The names in the first Python list of a message."""
+    found = re.search(r"\[.*?\]", text, re.DOTALL)
+    try:
+        names: Any = ast.literal_eval(found.group()) if found else []
+    except (SyntaxError, ValueError):
+        names = []
+    return [str(name) for name in names]

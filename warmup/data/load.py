@@ -1,25 +1,27 @@
-"""The splits of an experiment, worded and limited, wherever they come from."""
+"""The examples of a run: which splits, from where, and how many."""
 
 from __future__ import annotations
 
+import logging
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from warmup.config.schema import DataConfig, HubData, LocalData, TaskConfig, ToyData
-from warmup.data import toy
-from warmup.data.examples import Example, Wording
-from warmup.data.hub import read_hub
-from warmup.data.local import BUILDERS, Record, kind_of, read_parallel, read_table, read_texts
-from warmup.errors import UserError
+from warmup.data import hub, local, toy
+from warmup.data.examples import EmptyText, Example, Wording, listing, missing_field
+from warmup.data.local import Row
+from warmup.errors import UserError, nearest
 
+log = logging.getLogger(__name__)
 SPLITS = ("train", "validation", "test")
 
 
 @dataclass
 class Splits:
-    """The examples of each split; empty where a split was not asked for."""
+    """The examples of each split; a split that was not asked for is empty."""
 
     train: list[Example] = field(default_factory=list)
     validation: list[Example] = field(default_factory=list)
@@ -27,101 +29,197 @@ class Splits:
 
 
 def load_splits(task: TaskConfig, data: DataConfig, needed: Sequence[str] = SPLITS) -> Splits:
-    """Read and word the `needed` splits; `data.max_*_examples` keeps the first n of each.
+    """Read and word the splits that are `needed`; of each the first `max_*_examples` are kept.
 
     Raises:
-        UserError: whatever is wrong with a file, a record or a name, with the place.
+        UserError: anything wrong with the data, an empty split included.
     """
     wording = Wording.from_config(task)
-    limits = {split: getattr(data, f"max_{split}_examples") for split in SPLITS}
     if isinstance(data, ToyData):
-        found = _toy_splits(task, data, wording)
+        found = _toy_splits(task, data, wording, needed)
     elif isinstance(data, LocalData):
-        found = _local_splits(data, wording, needed, limits)
+        found = _local_splits(data, wording, needed)
+    elif isinstance(data, HubData):
+        found = {split: _hub_split(data, wording, split) for split in needed}
     else:
-        assert isinstance(data, HubData)
-        found = {split: _worded(read_hub(getattr(data, split)), wording, limits[split]) for split in needed}
-    for split in needed:
-        if not found[split]:
-            raise UserError(f"the {split} split is empty: check data.{split}, or the fractions it is split off by")
-    return Splits(**{split: found[split][: limits[split]] for split in needed})
+        raise TypeError(f"no loader for {type(data).__name__}")
+    return Splits(**{split: found[split][: _limit(data, split)] for split in needed})
 
 
-def load_inputs(path: str, wording: Wording, fields: dict[str, str] | None = None) -> list[Example]:
-    """The sources of a file without references: a table, or a text of one source a line.
+def load_inputs(path: str, wording: Wording, fields: Mapping[str, str] | None = None) -> list[Example]:
+    """Examples without references, for run=predict: any table, or plain text where the source is one field.
 
     Raises:
-        UserError: as `load_splits`, or a plain text for a task that words several fields.
+        UserError: the file cannot be read, lacks a field of the source, or is empty.
     """
-    from pathlib import Path
-
-    if kind_of(Path(path)) in BUILDERS:
-        records: Iterable[Record] = read_table(path, fields)
+    if local.table_kind(path):
+        rows: Iterable[Row] = local.read_table(path)
     elif len(wording.source_fields) == 1:
-        records = read_texts(path, wording.source_fields[0])
+        rows = (({wording.source_fields[0]: line}, where) for line, where in local.read_text(path))
+        fields = {}  # a line of text has no columns to choose from
     else:
         raise UserError(
-            f"{path}: this task reads {', '.join(wording.source_fields)}, which a plain text cannot hold; allowed: "
-            f"{', '.join(BUILDERS)}, each also as .gz"
+            f"inputs={path} is plain text, but the task reads {listing(wording.source_fields)}: "
+            f"give a file with these fields; allowed: {', '.join(local.TABLE_KINDS)}"
         )
-    examples = [wording.example(record, where, with_target=False) for record, where in records]
+    examples = [_word(row, wording, fields or {}, "data.fields", with_target=False) for row in rows]
     if not examples:
-        raise UserError(f"{path} holds no input")
+        raise UserError(f"inputs={path} has no examples")
     return examples
 
 
-def _worded(records: Iterable[Record], wording: Wording, limit: int | None) -> list[Example]:
-    return [wording.example(record, where) for record, where in islice(records, limit)]
+def split_off(examples: Sequence[Example], fractions: Mapping[str, float], seed: int) -> dict[str, list[Example]]:
+    """Divide `examples` into `train` and the splits of `fractions`, at random by `seed`, each in the given order.
 
-
-def _toy_splits(task: TaskConfig, data: ToyData, wording: Wording) -> dict[str, list[Example]]:
-    """One stream of distinct records, cut in three: test and validation come first, whatever the training size."""
-    sizes = [data.test_size, data.validation_size, data.train_size]
-    records = toy.generate(task.name, sum(sizes), data.seed)
-    examples = [wording.example(record, f"toy record {number}") for number, record in enumerate(records, start=1)]
-    test, rest = examples[: sizes[0]], examples[sizes[0] :]
-    return {"test": test, "validation": rest[: sizes[1]], "train": rest[sizes[1] :]}
-
-
-def _local_splits(
-    data: LocalData, wording: Wording, needed: Sequence[str], limits: dict[str, int | None]
-) -> dict[str, list[Example]]:
-    named = [split for split in SPLITS if getattr(data, split) or getattr(data, f"{split}_source")]
-    absent = [split for split in ("validation", "test") if split not in named]
-    # a split that is cut off the training file needs all of that file
-    cut = any(split in needed for split in absent)
-    read = {split for split in named if split in needed} | ({"train"} if cut else set())
-    found = {}
-    for split in read:
-        table = getattr(data, split)
-        records = (
-            read_table(table, data.fields)
-            if table
-            else read_parallel(getattr(data, f"{split}_source"), getattr(data, f"{split}_target"))
-        )
-        found[split] = _worded(records, wording, None if cut and split == "train" else limits[split])
-    if absent and "train" in read:
-        fractions = {split: getattr(data, f"{split}_fraction") for split in absent}
-        found.update(split_off(found["train"], fractions, data.split_seed))
-    return found
-
-
-def split_off(examples: Sequence[Example], fractions: dict[str, float], seed: int) -> dict[str, list[Example]]:
-    """Disjoint splits: `fractions` of the examples by name, the rest as `train`, each in the file's order.
-
-    Examples of one and the same prompt stay together, so that no test question was trained on.
+    Examples with equal prompts stay together, so that no source is in two splits. A fraction above 0 gets at
+    least one example.
     """
     groups: dict[str, list[int]] = {}
     for index, example in enumerate(examples):
         groups.setdefault(example.prompt, []).append(index)
-    order = list(groups.values())
-    random.Random(seed).shuffle(order)
-    chosen: dict[str, list[int]] = {}
-    start = 0
+    waiting = list(groups.values())
+    random.Random(seed).shuffle(waiting)
+    parts: dict[str, list[int]] = {}
     for split, fraction in fractions.items():
-        chosen[split] = []
-        while len(chosen[split]) < round(fraction * len(examples)) and start < len(order):
-            chosen[split] += order[start]
-            start += 1
-    chosen["train"] = [index for group in order[start:] for index in group]
-    return {split: [examples[index] for index in sorted(indices)] for split, indices in chosen.items()}
+        wanted = max(1, round(fraction * len(examples))) if fraction > 0 else 0
+        parts[split] = []
+        while len(parts[split]) < wanted and waiting:
+            parts[split] += waiting.pop()
+    parts["train"] = [index for group in waiting for index in group]
+    return {split: [examples[index] for index in sorted(indices)] for split, indices in parts.items()}
+
+
+def _limit(data: DataConfig, split: str) -> int | None:
+    limit: int | None = getattr(data, f"max_{split}_examples")
+    return limit
+
+
+def _toy_splits(task: TaskConfig, data: ToyData, wording: Wording, needed: Sequence[str]) -> dict[str, list[Example]]:
+    # training comes last, so that a larger training set leaves validation and test as they were
+    _check_toy_fields(task, wording)
+    sizes = {"test": data.test_size, "validation": data.validation_size, "train": data.train_size}
+    records = iter(toy.generate(task.name, sum(sizes.values()), data.seed))
+    parts = {split: list(islice(records, size)) for split, size in sizes.items()}
+    return {
+        split: [wording.example(record, f"toy {split} record {n}") for n, record in enumerate(parts[split], start=1)]
+        for split in needed
+    }
+
+
+def _check_toy_fields(task: TaskConfig, wording: Wording) -> None:
+    """Toy records have the fields of the task's own wording; another wording needs data of its own."""
+    has = list(toy.generate(task.name, 1, 0)[0])
+    for name in wording.source_fields + wording.target_fields:
+        if name not in has:
+            raise UserError(
+                f"the task reads a field '{name}', but data=toy makes up only {listing(has)} for task={task.name}; "
+                "give your own data: data=local data.train=FILE"
+            )
+
+
+def _local_splits(data: LocalData, wording: Wording, needed: Sequence[str]) -> dict[str, list[Example]]:
+    _check_fields(data.fields or {}, wording, "data.fields")
+    fractions = {"test": data.test_fraction, "validation": data.validation_fraction}
+    fractions = {split: fraction for split, fraction in fractions.items() if not _is_given(data, split)}
+    found: dict[str, list[Example]] = {}
+    if "train" in needed or any(split in needed for split in fractions):
+        # the whole file: what is split off must not depend on how much of it is trained on
+        whole = _local_split(data, wording, "train", None if fractions else _limit(data, "train"))
+        found = split_off(whole, fractions, data.split_seed)
+    for split in ("validation", "test"):
+        if split in needed and split not in fractions:
+            found[split] = _local_split(data, wording, split, _limit(data, split))
+    for split in needed:
+        if not found[split]:
+            raise _nothing_left(split, len(whole), fractions)
+    return found
+
+
+def _nothing_left(split: str, total: int, fractions: Mapping[str, float]) -> UserError:
+    shares = ", ".join(f"data.{name}_fraction={fraction}" for name, fraction in fractions.items())
+    cure = f"raise data.{split}_fraction or give data.{split}=FILE" if split != "train" else "lower these fractions"
+    return UserError(f"the {split} split is empty: {shares} of {total} training examples leave it none; {cure}")
+
+
+def _is_given(data: LocalData, split: str) -> bool:
+    return any(getattr(data, split + form) is not None for form in ("", "_source", "_target"))
+
+
+def _local_split(data: LocalData, wording: Wording, split: str, limit: int | None) -> list[Example]:
+    """The first `limit` examples of the file or files given for `split`; never an empty list."""
+    table, source, target = (getattr(data, split + form) for form in ("", "_source", "_target"))
+    fields: Mapping[str, str] = data.fields or {}
+    if table is not None:
+        rows = local.read_table(table)
+    elif source is not None and target is not None:
+        if len(wording.source_fields) != 1 or len(wording.target_fields) != 1:
+            raise UserError(
+                f"data.{split}_source and data.{split}_target hold one text each, but the task reads "
+                f"{listing(wording.source_fields + wording.target_fields)}; give one table: data.{split}=FILE"
+            )
+        rows = local.read_parallel(source, target, wording.source_fields[0], wording.target_fields[0])
+        fields = {}  # a line of text has no columns to choose from
+    else:
+        raise UserError(
+            f"data.{split} is not set; give data.{split}=FILE, or data.{split}_source=FILE data.{split}_target=FILE"
+        )
+    examples = [_word(row, wording, fields, "data.fields") for row in islice(rows, limit)]
+    if not examples:
+        raise UserError(f"the {split} split is empty: {table or source} (data.{split}) has no examples")
+    return examples
+
+
+def _hub_split(data: HubData, wording: Wording, split: str) -> list[Example]:
+    """One split of the hub; records without text, which the large corpora have, are skipped and counted."""
+    chosen = getattr(data, split)
+    key = f"data.{split}"
+    fields = chosen.fields or {}
+    _check_fields(fields, wording, f"{key}.fields")
+    limit, examples, skipped = _limit(data, split), list[Example](), list[str]()
+    for row in hub.read_hub(chosen, key):
+        if limit is not None and len(examples) == limit:
+            break
+        try:
+            examples.append(_word(row, wording, fields, f"{key}.fields"))
+        except EmptyText:
+            skipped.append(row[1])
+    if skipped:
+        log.warning("%d records without text were skipped, the first: %s", len(skipped), skipped[0])
+    if not examples:
+        raise UserError(f"the {split} split is empty: {key}.split={chosen.split} of {chosen.path} has no examples")
+    return examples
+
+
+def _check_fields(fields: Mapping[str, str], wording: Wording, key: str) -> None:
+    known = wording.source_fields + wording.target_fields
+    for name in fields:
+        if name not in known:
+            raise UserError(
+                f"{key}.{name}: the task has no such field; allowed: {listing(known)}{nearest(name, known)}"
+            )
+
+
+def _word(row: Row, wording: Wording, fields: Mapping[str, str], key: str, with_target: bool = True) -> Example:
+    """Word one record after taking each field from the column that `fields` names."""
+    record, where = row
+    used = wording.source_fields + (wording.target_fields if with_target else [])
+    values = {name: _column(record, fields[name], key, where) if name in fields else record.get(name) for name in used}
+    for name, value in values.items():
+        if value is None:
+            raise missing_field(name, record, where, key)
+    return wording.example(values, where, with_target)
+
+
+def _column(record: Mapping[str, Any], column: str, key: str, where: str) -> Any:
+    """The value of a column; dots reach into nested ones ("translation.de")."""
+    if column in record:
+        return record[column]
+    value: Any = record
+    for part in column.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            inside = list(value) if isinstance(value, Mapping) else []
+            raise UserError(
+                f"{where}: no column '{column}', as {key} has it, only {listing(inside)}{nearest(part, inside)}"
+            )
+        value = value[part]
+    return value

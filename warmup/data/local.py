@@ -1,152 +1,229 @@
-"""Records of the user's own files, each with the place it came from. Reading is `datasets`'; so are the formats."""
+"""Reading the user's files through the `datasets` library: tables of records, and parallel text files.
+
+JSON lines, CSV and TSV are streamed line by line with the library's text reader and parsed here, because its own
+readers guess types, fill up missing fields with nothing and do not say which line is wrong.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import csv
+import glob
 import gzip
 import json
+import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 
-from warmup.errors import UserError
+from warmup.errors import UserError, nearest
 
-Record = tuple[dict[str, Any], str]  # the record's fields, and "file, line n"
-BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
-TEXT = (".txt", ".text")
+Row = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
+TABLE_KINDS = {
+    ".jsonl": "json",
+    ".ndjson": "json",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
 
 
-def kind_of(path: Path) -> str:
-    """The file's extension without `.gz`, in lower case."""
-    return Path(path.name.removesuffix(".gz")).suffix.lower()
+def table_kind(path: str) -> str | None:
+    """json, csv, tsv or parquet by the extension, a closing `.gz` aside; None for any other file."""
+    name = Path(path).name.lower().removesuffix(".gz")
+    return TABLE_KINDS.get(Path(name).suffix)
 
 
-def read_table(path: str, fields: Mapping[str, str] | None = None) -> Iterator[Record]:
+def read_table(path: str) -> Iterator[Row]:
     """The records of a JSON-lines, JSON, CSV, TSV or Parquet file, plain or gzipped.
 
-    `fields` maps a task's field to a column; dots reach into nested records.
+    CSV and TSV values stay text. CSV quotes as usual; TSV does not quote, as in the corpora that use it.
 
     Raises:
-        UserError: an unknown kind of file, a broken file or record (with its line), or no record at all.
+        UserError: the file is missing, of an unknown kind or broken; with its line where it has lines.
     """
-    file = Path(path).expanduser()
-    kind = kind_of(file)
-    if kind not in BUILDERS:
-        raise UserError(f"{path}: {kind or 'no extension'} is no table; allowed: {', '.join(BUILDERS)}, each also as .gz")
-    if BUILDERS[kind] == "json":
-        records: Iterator[Record] = _read_json(file)
-    else:
-        records = _read_with_datasets(file, kind)
-    found = False
-    for record, where in records:
-        found = True
-        yield rename(record, fields, where), where
-    if not found:
-        raise UserError(f"{path} holds no record")
-
-
-def read_parallel(source: str, target: str) -> Iterator[Record]:
-    """Line n of `source` with line n of `target`, as records of `source` and `target`.
-
-    Raises:
-        UserError: the files differ in length, or a line is empty.
-    """
-    sides = [_read_lines(Path(path).expanduser()) for path in (source, target)]
-    if len(sides[0]) != len(sides[1]):
+    path = check_file(path)
+    kind = table_kind(path)
+    if kind is None:
         raise UserError(
-            f"{source} has {len(sides[0])} lines and {target} has {len(sides[1])}; parallel files need a line for each"
+            f"{path}: unknown kind of file; allowed: {', '.join(TABLE_KINDS)}, each also with .gz, "
+            "or two parallel text files (data.train_source=FILE data.train_target=FILE)"
         )
-    if not sides[0]:
-        raise UserError(f"{source} holds no line")
-    for number, (left, right) in enumerate(zip(*sides, strict=True), start=1):
-        yield {"source": left, "target": right}, f"{source if not left.strip() else target}, line {number}"
+    if kind == "json":
+        return _json_rows(path)
+    if kind == "parquet":
+        return _parquet_rows(path)
+    return _csv_rows(path, ",", csv.QUOTE_MINIMAL) if kind == "csv" else _csv_rows(path, "\t", csv.QUOTE_NONE)
 
 
-def read_texts(path: str, field: str) -> Iterator[Record]:
-    """Each line of a text file as a record of one field."""
-    for number, line in enumerate(_read_lines(Path(path).expanduser()), start=1):
-        yield {field: line}, f"{path}, line {number}"
+def read_text(path: str) -> Iterator[tuple[str, str]]:
+    """The lines of a text file, plain or gzipped, each with where it came from; UTF-8."""
+    path = check_file(path)
+    return ((line, f"{path}, line {number}") for number, line in enumerate(_lines(path), start=1))
 
 
-def rename(record: dict[str, Any], fields: Mapping[str, str] | None, where: str) -> dict[str, Any]:
-    """`record` with the task's field names added.
+def read_parallel(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
+    """Records of two fields out of two text files, where line n of one translates line n of the other.
 
     Raises:
-        UserError: a mapped column is not there.
+        UserError: a table in place of a text file, different lengths, or a blank line.
     """
-    renamed = dict(record)
-    for name, column in (fields or {}).items():
-        value: Any = record
-        # a column whose own name holds a dot is found first
-        for part in [column] if column in record else column.split("."):
-            if not isinstance(value, Mapping) or part not in value:
-                raise UserError(f"{where}: there is no column {column!r} (for {name}); it has {', '.join(map(str, record))}")
-            value = value[part]
-        renamed[name] = value
-    return renamed
+    source, target = check_file(source), check_file(target)
+    for path in (source, target):
+        if table_kind(path):
+            raise UserError(f"{path} is a table, not a text file of one example a line; give it as data.train={path}")
+    lengths = [sum(1 for _ in _lines(path)) for path in (source, target)]
+    if lengths[0] != lengths[1]:
+        raise UserError(
+            f"parallel files differ in length: {source} has {lengths[0]} lines, {target} has {lengths[1]}; "
+            "line n of one must belong to line n of the other"
+        )
+    return _parallel_rows(source, target, source_field, target_field)
 
 
-def _read_json(file: Path) -> Iterator[Record]:
-    """JSON lines, or one JSON array; line by line, since `datasets` does not say which line it cannot parse."""
-    text = "\n".join(_read_lines(file))
-    if text.lstrip().startswith("["):
+def check_file(path: str) -> str:
+    """`path` with `~` filled in; a `UserError` unless it is a file, naming the nearest file of that folder."""
+    path = os.path.expanduser(path)
+    folder = os.path.dirname(path) or "."
+    if os.path.isdir(path):
+        raise UserError(
+            f"{path} is a folder; name a file in it, or load the folder with data=hub data.train.path={path}"
+        )
+    if not os.path.isdir(folder):
+        raise UserError(f"{path}: no such file, and no folder {folder}")
+    if not os.path.exists(path):
+        raise UserError(f"{path}: no such file{nearest(os.path.basename(path), os.listdir(folder))}")
+    if not os.access(path, os.R_OK):
+        raise UserError(f"{path}: no permission to read this file")
+    return path
+
+
+def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
+    for number, lines in enumerate(zip(_lines(source), _lines(target), strict=True), start=1):
+        for path, line in zip((source, target), lines, strict=True):
+            if not line.strip():
+                raise UserError(f"{path}, line {number}: the line is blank; remove it from both files, or fill it")
+        yield {source_field: lines[0], target_field: lines[1]}, f"{source}, line {number}"
+
+
+def _json_rows(path: str) -> Iterator[Row]:
+    opened = False
+    for number, line in enumerate(_lines(path), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        if not opened and line.lstrip().startswith("["):
+            yield from _json_array(path)
+            return
+        opened = True
+        record = _parse_json(line, where)
+        if not isinstance(record, dict):
+            raise UserError(f"{where}: not a JSON object but a {type(record).__name__}; write one {{...}} a line")
+        yield record, where
+
+
+def _json_array(path: str) -> Iterator[Row]:
+    """The records of a file that is one JSON array."""
+    records = _parse_json("\n".join(_lines(path)), path)
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise UserError(f"{path}, record {number}: not a JSON object but a {type(record).__name__}")
+        yield record, f"{path}, record {number}"
+
+
+def _parse_json(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        line = f", line {error.lineno}" if "\n" in text else ""  # inside an array of many lines
+        raise UserError(f"{where}{line}: not JSON: {error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise UserError(f"{where}: not a record: nested too deeply") from error
+
+
+def _csv_rows(path: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[Row]:
+    lines = (line + "\n" for line in _lines(path))
+    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
+    header: list[str] | None = None
+    while True:
+        where = f"{path}, line {reader.line_num + 1}"
         try:
-            rows = json.loads(text)
-        except ValueError as error:
-            raise UserError(f"{file}: not JSON: {error}") from error
-        numbered = [(f"{file}, record {number}", row) for number, row in enumerate(rows, start=1)]
-    else:
-        numbered = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                try:
-                    numbered.append((f"{file}, line {number}", json.loads(line)))
-                except ValueError as error:
-                    raise UserError(f"{file}, line {number}: not JSON: {error}") from error
-    for where, row in numbered:
-        if not isinstance(row, dict):
-            raise UserError(f"{where}: a record is an object in braces, and this is {type(row).__name__}")
-        yield row, where
+            values = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise UserError(f"{where}: not a table of values: {error}") from error
+        if not any(value.strip() for value in values):
+            continue
+        if header is None:
+            header = [name.strip() for name in values]
+            if len(set(header)) < len(header):
+                raise UserError(f"{where}: the header names a column twice: {', '.join(header)}")
+            continue
+        if len(values) != len(header):
+            raise UserError(f"{where}: {len(values)} values, but the header names {len(header)} columns")
+        yield dict(zip(header, values, strict=True)), where
 
 
-def _read_with_datasets(file: Path, kind: str) -> Iterator[Record]:
-    options: dict[str, Any] = {} if kind == ".parquet" else {"sep": "\t" if kind == ".tsv" else ",", "keep_default_na": False}
-    with tempfile.TemporaryDirectory() as cache, _no_progress_bars():
+def _parquet_rows(path: str) -> Iterator[Row]:
+    number = 0
+    for batch in _batches("parquet", path):
+        columns = list(batch)
+        for values in zip(*batch.values(), strict=True):
+            number += 1
+            yield dict(zip(columns, values, strict=True)), f"{path}, row {number}"
+
+
+def _lines(path: str) -> Iterator[str]:
+    """The lines of a UTF-8 text file without their ends, a byte order mark dropped."""
+    for batch in _batches("text", path, encoding="utf-8-sig"):
+        yield from batch["text"]
+
+
+def _batches(builder: str, path: str, **options: Any) -> Iterator[dict[str, list[Any]]]:
+    """Columns of up to 1,000 rows at a time. Streamed: nothing is copied into a cache, and no bar is drawn."""
+    # escaped: the library takes a path for a pattern, and brackets in a name are only a name
+    options |= {"data_files": glob.escape(os.path.abspath(path)), "split": "train", "streaming": True}
+    with tempfile.TemporaryDirectory() as cache:
         try:
-            table = datasets.load_dataset(
-                BUILDERS[kind], data_files=str(file), split="train", cache_dir=cache, keep_in_memory=True, **options
-            )
+            with silent_datasets():
+                batches = iter(datasets.load_dataset(builder, cache_dir=cache, **options).iter(batch_size=1000))
+            while True:
+                with silent_datasets():  # not around the yield: readers of two files end in any order
+                    batch = next(batches, None)
+                if batch is None:
+                    return
+                yield batch
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}, line {_undecodable_line(path)}: not UTF-8; convert the file first") from error
+        except (EOFError, gzip.BadGzipFile) as error:
+            raise UserError(f"{path}: not a whole gzip file ({error})") from error
         except Exception as error:
-            cause = error.__cause__ or error
-            raise UserError(f"{file} cannot be read as {kind[1:]}: {str(cause).splitlines()[0]}") from error
-        unit, first = ("line", 2) if BUILDERS[kind] == "csv" else ("row", 1)
-        for number, row in enumerate(table, start=first):
-            yield dict(row), f"{file}, {unit} {number}"
+            raise UserError(f"cannot read {path}: {error}") from error
 
 
-@contextlib.contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    shown = datasets.is_progress_bar_enabled()
-    datasets.disable_progress_bars()
+@contextmanager
+def silent_datasets() -> Iterator[None]:
+    """No messages of the `datasets` library: what it says in many lines, ours say in one."""
+    level = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
         yield
     finally:
-        if shown:
-            datasets.enable_progress_bars()
+        datasets.logging.set_verbosity(level)
 
 
-def _read_lines(file: Path) -> list[str]:
-    """Lines that end in a newline alone: other separators, such as U+2028, are part of a text."""
-    try:
-        data = file.read_bytes()
-        text = (gzip.decompress(data) if file.suffix == ".gz" else data).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}, line {data[: error.start].count(10) + 1}: not UTF-8") from error
-    except (gzip.BadGzipFile, EOFError) as error:
-        raise UserError(f"{file} is not a whole gzip file: {error}") from error
-    except OSError as error:
-        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
+def _undecodable_line(path: str) -> int:
+    """The first line that is not UTF-8, counted from 1."""
+    opener = gzip.open if path.endswith(".gz") else open
+    with opener(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8")
+            except UnicodeDecodeError:
+                return number
+    return 1

@@ -54,6 +54,7 @@ def fit(
     settings: dict[str, Any],
     score: Callable[[], dict[str, float]],
     report_to: list[str],
+    fresh: bool = False,
 ) -> Training:
     """Train in place; `folder/checkpoints` holds what a killed run resumes from, `folder/history.json` the curves.
 
@@ -69,7 +70,7 @@ def fit(
     if config.early_stopping_patience:
         callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
     trainer = WarmupTrainer(
-        MethodModel(backbone, method),
+        MethodModel(backbone, method, fresh),
         arguments,
         train,
         config.group_by_length,

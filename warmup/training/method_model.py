@@ -22,12 +22,14 @@ class MethodModel(nn.Module):
 
     accepts_loss_kwargs = True  # tells the Trainer to pass num_items_in_batch
 
-    def __init__(self, backbone: Backbone, method: MethodConfig) -> None:
+    def __init__(self, backbone: Backbone, method: MethodConfig, fresh: bool = False) -> None:
         super().__init__()
         self.model = backbone.model
         self.backbone = backbone
         self.method = method
+        self.fresh = fresh  # built from a configuration, not pretrained
         self.step = 0  # optimiser steps done, set by the Trainer callback
+        self.total_steps = 0
         self.recent: dict[str, list[float]] = defaultdict(list)
 
     def forward(
@@ -37,7 +39,7 @@ class MethodModel(nn.Module):
 
         `num_items_in_batch` is the number of target tokens that the loss is averaged over; None: of this batch.
         """
-        if isinstance(self.method, WarmupMethod) and self.step >= self.method.sft_steps:
+        if isinstance(self.method, WarmupMethod) and self.step >= self.sft_steps(self.method):
             total, gauges = warmup_loss(self.backbone, self.method, input_ids, attention_mask, labels)
         else:
             total, gauges = sft_loss(self.backbone, input_ids, attention_mask, labels)
@@ -45,6 +47,12 @@ class MethodModel(nn.Module):
             self.recent[name].append(value)
         tokens = (labels != IGNORED_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
         return {"loss": total / tokens}
+
+    def sft_steps(self, method: WarmupMethod) -> int:
+        """How many steps of plain SFT come first."""
+        if method.sft_steps is not None:
+            return method.sft_steps
+        return self.total_steps // 2 if self.fresh else 0
 
     def take_gauges(self) -> dict[str, float]:
         """Means of the gauges since the last call."""

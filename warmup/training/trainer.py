@@ -63,7 +63,7 @@ class StepCounter(TrainerCallback):
         self.model = model
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.model.step = state.global_step
+        self.model.step, self.model.total_steps = state.global_step, state.max_steps
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy == "steps":
