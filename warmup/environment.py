@@ -10,10 +10,22 @@ from typing import Any
 
 import torch
 
-PACKAGES = (
-    "torch transformers tokenizers datasets accelerate hydra-core omegaconf sacrebleu rouge-score bert-score "
-    "unbabel-comet scikit-learn numpy wandb"
-).split()
+PACKAGES = [
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "accelerate",
+    "hydra-core",
+    "omegaconf",
+    "sacrebleu",
+    "rouge-score",
+    "bert-score",
+    "unbabel-comet",
+    "scikit-learn",
+    "numpy",
+    "wandb",
+]
 
 
 def describe_environment(device: str) -> dict[str, Any]:

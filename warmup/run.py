@@ -12,6 +12,7 @@ from typing import Any
 import torch
 import transformers
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import set_seed
@@ -23,7 +24,7 @@ from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
 from warmup.errors import UserError
 from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
-from warmup.files import read_json, write_json, write_json_lines, write_text
+from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
 from warmup.reporting.plots import write_figures
@@ -91,7 +92,9 @@ def finished(folder: Path, composed: DictConfig) -> bool:
     assert isinstance(before, dict) and isinstance(now, dict)
     for key in {*before, *now} - NOT_PART_OF_THE_NUMBERS:
         if before.get(key) != now.get(key):
-            raise UserError(f"{folder} holds a run with another {key!r}: choose another folder with hydra.run.dir=FOLDER")
+            raise UserError(
+                f"{folder} holds a run with another {key!r}: choose another folder with hydra.run.dir=FOLDER"
+            )
     return (folder / "metrics.json").is_file()
 
 
@@ -227,7 +230,7 @@ def report(
             "decoding_seconds": round(seconds, 3),
         },
     )
-    if HydraConfig.get().mode is not None and HydraConfig.get().mode.name == "RUN":
+    if HydraConfig.get().mode == RunMode.RUN:
         compare(folder)
 
 
@@ -237,9 +240,14 @@ def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
     pair = f" {task.source_language}-{task.target_language}" if task.name == "translation" else ""
     name = data.kind
     if isinstance(data, LocalData):
-        name = Path(data.train or data.train_source or data.test or data.test_source or "").expanduser().resolve().parent.name
+        name = (
+            Path(data.train or data.train_source or data.test or data.test_source or "")
+            .expanduser()
+            .resolve()
+            .parent.name
+        )
     if isinstance(data, HubData):
-        name = data.test.path
+        name = str(data.test.path)
     return {
         "task": f"{task.name}{pair}",
         "data": name,
@@ -269,7 +277,9 @@ def start_logger(config: Config, folder: Path) -> list[str]:
     import wandb
 
     if config.logger.mode == "online" and wandb.api.api_key is None:
-        log.warning("wandb has no key (run `wandb login`): logging offline; `wandb sync %s/wandb/offline-run-*`", folder)
+        log.warning(
+            "wandb has no key (run `wandb login`): logging offline; `wandb sync %s/wandb/offline-run-*`", folder
+        )
         os.environ["WANDB_MODE"] = "offline"
     return ["wandb"]
 

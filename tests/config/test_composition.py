@@ -44,7 +44,9 @@ def error_of(*overrides: str) -> str:
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
-def test_every_choice_composes_and_passes(group: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_choice_composes_and_passes(
+    group: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     extra = []
     if (group, name) == ("data", "local"):
         (tmp_path / "pairs.jsonl").write_text("{}\n")

@@ -48,7 +48,12 @@ def encode(backbone: Backbone) -> Encoded:
 
 def gradient(value: Tensor, model: nn.Module) -> Tensor:
     parts = torch.autograd.grad(value, list(model.parameters()), allow_unused=True, retain_graph=True)
-    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in zip(model.parameters(), parts, strict=True)])
+    return torch.cat(
+        [
+            torch.zeros_like(p).flatten() if g is None else g.flatten()
+            for p, g in zip(model.parameters(), parts, strict=True)
+        ]
+    )
 
 
 def test_probabilities_of_all_warmups_sum_to_one(tiny: Backbone) -> None:
@@ -65,7 +70,9 @@ def test_exact_posterior_weights_give_the_exact_gradient(tiny: Backbone) -> None
     scores = score_warmups(tiny, encode(tiny), warmups, LABELS)
     posterior = (scores.warmup_logprob + scores.target_logprob).softmax(-1)
     loss = surrogate_loss(scores.target_logprob, scores.warmup_logprob, posterior, posterior)
-    torch.testing.assert_close(gradient(loss.sum(), tiny.model), expected, rtol=0, atol=1e-9 * expected.abs().max().item())
+    torch.testing.assert_close(
+        gradient(loss.sum(), tiny.model), expected, rtol=0, atol=1e-9 * expected.abs().max().item()
+    )
 
 
 def test_monte_carlo_converges_to_the_exact_likelihood_and_gradient(tiny: Backbone) -> None:

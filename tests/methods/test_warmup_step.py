@@ -105,7 +105,9 @@ def test_every_parameter_learns_under_bfloat16_autocast(make_backbone, architect
     backbone = make_backbone(architecture)
     backbone.model.train()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        loss, found = warmup_loss(backbone, WarmupMethod(num_samples=4, max_warmup_tokens=3), *batch_of(backbone), LABELS)
+        loss, found = warmup_loss(
+            backbone, WarmupMethod(num_samples=4, max_warmup_tokens=3), *batch_of(backbone), LABELS
+        )
     loss.backward()
     assert loss.dtype == torch.float32 and loss.isfinite()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.model.parameters())

@@ -49,7 +49,9 @@ def test_a_published_model_gets_a_separator_and_keeps_its_weights(architecture: 
         model = LlamaForCausalLM(config)
     else:
         rows = len(tokenizer) + 28  # T5 has rows that no token owns
-        config = T5Config(vocab_size=rows, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0)
+        config = T5Config(
+            vocab_size=rows, d_model=16, d_kv=8, d_ff=16, num_layers=1, num_heads=2, decoder_start_token_id=0
+        )
         model = T5ForConditionalGeneration(config)
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
@@ -64,7 +66,9 @@ def test_a_published_model_gets_a_separator_and_keeps_its_weights(architecture: 
     assert forbidden[backbone.tokenizer.eos_token_id]
 
 
-@pytest.mark.parametrize("text", ["Zwei Männer, 3 Hunde!", "中文 字符", "a <sep> b", "tabs\tand  spaces", "<script>&amp;"])
+@pytest.mark.parametrize(
+    "text", ["Zwei Männer, 3 Hunde!", "中文 字符", "a <sep> b", "tabs\tand  spaces", "<script>&amp;"]
+)
 def test_trained_tokenizers_give_any_text_back(text: str) -> None:
     tokenizer = train_tokenizer(TEXTS, 300, "t5")
     ids = tokenizer(text)["input_ids"]

@@ -28,19 +28,39 @@ def copy_task(backbone, count: int = 24) -> EncodedExamples:
     generator = torch.Generator().manual_seed(0)
     ending = backbone.separator_id if backbone.tokenizer.bos_token else backbone.tokenizer.eos_token_id
     rows = [torch.randint(20, 40, (3 + index % 4,), generator=generator).tolist() for index in range(count)]
-    return EncodedExamples([[*row, ending] for row in rows], [[row[0], backbone.tokenizer.eos_token_id] for row in rows])
+    return EncodedExamples(
+        [[*row, ending] for row in rows], [[row[0], backbone.tokenizer.eos_token_id] for row in rows]
+    )
 
 
 def train(make_backbone, folder: Path, method: MethodConfig, architecture: str = "t5", fresh: bool = False, **settings):
     set_seed(1)
     backbone = make_backbone(architecture)
-    values = {"max_steps": 8, "batch_size": 4, "evaluate_by": "steps", "evaluate_every": 4, "logging_steps": 1, **settings}
+    values = {
+        "max_steps": 8,
+        "batch_size": 4,
+        "evaluate_by": "steps",
+        "evaluate_every": 4,
+        "logging_steps": 1,
+        **settings,
+    }
 
     def score() -> dict[str, float]:
         return {"accuracy": backbone.model.get_input_embeddings().weight.detach().sum().item()}
 
     result = fit(
-        backbone, method, TrainerConfig(**values), copy_task(backbone), folder, 1, "cpu", "accuracy", {"format": 1}, score, [], fresh
+        backbone,
+        method,
+        TrainerConfig(**values),
+        copy_task(backbone),
+        folder,
+        1,
+        "cpu",
+        "accuracy",
+        {"format": 1},
+        score,
+        [],
+        fresh,
     )
     return backbone, result
 
@@ -48,7 +68,9 @@ def train(make_backbone, folder: Path, method: MethodConfig, architecture: str =
 @pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_loss_falls(make_backbone, tmp_path: Path, architecture: str, method: MethodConfig) -> None:
-    _, result = train(make_backbone, tmp_path, method, architecture, max_steps=30, learning_rate=3e-3, evaluate_every=30)
+    _, result = train(
+        make_backbone, tmp_path, method, architecture, max_steps=30, learning_rate=3e-3, evaluate_every=30
+    )
     losses = [entry["target_nll"] for entry in result.history if "target_nll" in entry]
     assert sum(losses[-5:]) / 5 < 0.85 * sum(losses[:5]) / 5
     assert json.loads((tmp_path / "history.json").read_text()) == result.history
@@ -74,7 +96,9 @@ def test_warm_start_steps_are_plain_sft(make_backbone, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("fresh", "first"), [(True, 5), (False, 1)])
-def test_a_fresh_model_is_warm_started_for_half_of_the_steps(make_backbone, tmp_path: Path, fresh: bool, first: int) -> None:
+def test_a_fresh_model_is_warm_started_for_half_of_the_steps(
+    make_backbone, tmp_path: Path, fresh: bool, first: int
+) -> None:
     _, result = train(make_backbone, tmp_path, WARMUP, fresh=fresh)
     assert min(entry["step"] for entry in result.history if "warmup/length" in entry) == first
 
@@ -82,12 +106,16 @@ def test_a_fresh_model_is_warm_started_for_half_of_the_steps(make_backbone, tmp_
 @pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
 def test_a_killed_run_resumes_to_the_same_numbers(make_backbone, tmp_path: Path, method: MethodConfig) -> None:
     whole, expected = train(make_backbone, tmp_path / "whole", method, keep_checkpoints=5)
-    shutil.copytree(tmp_path / "whole" / "checkpoints" / "checkpoint-4", tmp_path / "killed" / "checkpoints" / "checkpoint-4")
+    shutil.copytree(
+        tmp_path / "whole" / "checkpoints" / "checkpoint-4", tmp_path / "killed" / "checkpoints" / "checkpoint-4"
+    )
     (tmp_path / "killed" / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint that the kill cut short
     resumed, found = train(make_backbone, tmp_path / "killed", method, keep_checkpoints=5)
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
-    timeless = [[{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history[:-1]] for run in (expected, found)]
+    timeless = [
+        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history[:-1]] for run in (expected, found)
+    ]
     assert timeless[0] == timeless[1]
     assert found.seconds > 0
 
@@ -141,7 +169,9 @@ def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> N
 def test_early_stopping_ends_a_run_that_gets_no_better(make_backbone, tmp_path: Path) -> None:
     backbone = make_backbone("t5")
     config = TrainerConfig(max_steps=40, batch_size=4, evaluate_by="steps", evaluate_every=2, early_stopping_patience=2)
-    result = fit(backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, lambda: {"accuracy": 1.0}, [])
+    result = fit(
+        backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, lambda: {"accuracy": 1.0}, []
+    )
     assert result.steps == 6
 
 
@@ -167,7 +197,9 @@ def test_epochs_differ_and_repeat_with_the_seed() -> None:
     assert list(sampler) != first
     sampler.set_epoch(0)
     assert list(sampler) == first
-    spread = [max(lengths[i] for i in first[s : s + 4]) - min(lengths[i] for i in first[s : s + 4]) for s in range(4, 48, 4)]
+    spread = [
+        max(lengths[i] for i in first[s : s + 4]) - min(lengths[i] for i in first[s : s + 4]) for s in range(4, 48, 4)
+    ]
     assert sum(spread) / len(spread) < 2  # batches hold sentences of about one length
 
 

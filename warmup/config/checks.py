@@ -104,7 +104,9 @@ def _check_task(task: TaskConfig) -> None:
         raise wrong_value("task.metrics", [], f"at least one of {', '.join(allowed)}")
     for metric in task.metrics:
         if metric not in allowed:
-            raise wrong_value("task.metrics", metric, f"for {task.name}: {', '.join(allowed)}", nearest(metric, allowed))
+            raise wrong_value(
+                "task.metrics", metric, f"for {task.name}: {', '.join(allowed)}", nearest(metric, allowed)
+            )
     scores = [score for metric in task.metrics for score in METRIC_SCORES[metric]]
     if task.selection_metric not in scores:
         suggestion = nearest(task.selection_metric, scores)
@@ -118,7 +120,11 @@ def _check_languages(config: Config) -> None:
     for key in ("source_language", "target_language"):
         if not getattr(task, key):
             raise wrong_value(f"task.{key}", getattr(task, key), "a language code such as de or en")
-    if config.data.kind != "toy" and config.run in ("all", "train", "evaluate") and task.target_language == TOY_LANGUAGE:
+    if (
+        config.data.kind != "toy"
+        and config.run in ("all", "train", "evaluate")
+        and task.target_language == TOY_LANGUAGE
+    ):
         raise wrong_value(
             "task.target_language",
             TOY_LANGUAGE,
@@ -153,13 +159,17 @@ def _check_local(data: LocalData, run: str) -> None:
             )
         if bool(source) != bool(target):
             present, absent = ("source", "target") if source else ("target", "source")
-            raise UserError(f"data.{split}_{present} is set without data.{split}_{absent}; parallel files come in pairs")
+            raise UserError(
+                f"data.{split}_{present} is set without data.{split}_{absent}; parallel files come in pairs"
+            )
         for key, path in ((split, table), (f"{split}_source", source), (f"{split}_target", target)):
             if path:
                 check_file(f"data.{key}", path)
     named = {split: bool(getattr(data, split) or getattr(data, f"{split}_source")) for split in SPLITS}
     if not named["train"] and not (run == "evaluate" and named["test"]):
-        raise UserError("data.train is not set: name a file with data.train=FILE, or two with data.train_source, _target")
+        raise UserError(
+            "data.train is not set: name a file with data.train=FILE, or two with data.train_source, _target"
+        )
     taken = sum(getattr(data, f"{split}_fraction") for split in SPLITS[1:] if not named[split])
     if taken >= 1:
         raise wrong_value(

@@ -66,7 +66,9 @@ def _single_overrides(text: str, multirun: bool) -> Iterator[Override]:
         return
     if not multirun:
         key, values = override.key_or_group, text.partition("=")[2]
-        raise UserError(f"{key} is {values!r}, several values: add -m to run each of them, or write a list as {key}=[a,b]")
+        raise UserError(
+            f"{key} is {values!r}, several values: add -m to run each of them, or write a list as {key}=[a,b]"
+        )
     for value in override.sweep_string_iterator():
         yield parser.parse_override(f"{override.key_or_group}={value}")
 
@@ -107,7 +109,7 @@ def _check_override(override: Override, base: DictConfig, groups: list[str]) -> 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:
     if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
         return
-    for name in node:
+    for name in map(str, node):
         yield f"{prefix}{name}"
         yield from _keys(node._get_node(name), f"{prefix}{name}.")
 

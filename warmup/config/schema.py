@@ -7,7 +7,7 @@ Hydra checks names and types when it composes a configuration; `warmup.config.ch
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
@@ -52,8 +52,8 @@ def mapping() -> Any:
 class HubSplit:
     """One split of a Hugging Face data set, and where its columns hold the task's fields."""
 
-    path: Optional[str] = None  # hub name, or a local folder of the same layout
-    name: Optional[str] = None  # configuration of the data set
+    path: str | None = None  # hub name, or a local folder of the same layout
+    name: str | None = None  # configuration of the data set
     split: str = "train"
     fields: Any = mapping()  # task field -> column, dots reach into structs
 
@@ -78,8 +78,8 @@ class TaskConfig:
     selection_metric: str = MISSING  # the dev score that picks the best checkpoint
     max_source_tokens: int = number(MISSING, 4, 1_000_000)
     max_target_tokens: int = number(MISSING, 2, 1_000_000)
-    source_language: Optional[str] = None  # ISO 639 codes; translation only
-    target_language: Optional[str] = None
+    source_language: str | None = None  # ISO 639 codes; translation only
+    target_language: str | None = None
     hub: HubSplits = field(default_factory=HubSplits)
 
 
@@ -88,9 +88,9 @@ class DataConfig:
     """What every source of examples has in common."""
 
     kind: str = choice(MISSING, "toy", "local", "hub")
-    max_train_examples: Optional[int] = number(None, 1)
-    max_validation_examples: Optional[int] = number(None, 1)
-    max_test_examples: Optional[int] = number(None, 1)
+    max_train_examples: int | None = number(None, 1)
+    max_validation_examples: int | None = number(None, 1)
+    max_test_examples: int | None = number(None, 1)
 
 
 @dataclass
@@ -109,15 +109,15 @@ class LocalData(DataConfig):
     """Files: each split is one table (`train`) or two parallel text files (`train_source`, `train_target`)."""
 
     kind: str = choice("local", "local")
-    train: Optional[str] = None
-    train_source: Optional[str] = None
-    train_target: Optional[str] = None
-    validation: Optional[str] = None
-    validation_source: Optional[str] = None
-    validation_target: Optional[str] = None
-    test: Optional[str] = None
-    test_source: Optional[str] = None
-    test_target: Optional[str] = None
+    train: str | None = None
+    train_source: str | None = None
+    train_target: str | None = None
+    validation: str | None = None
+    validation_source: str | None = None
+    validation_target: str | None = None
+    test: str | None = None
+    test_source: str | None = None
+    test_target: str | None = None
     fields: Any = mapping()  # task field -> column of the file
     validation_fraction: float = number(0.1, 0.0, 0.9)  # split off the training file where no file is named
     test_fraction: float = number(0.1, 0.0, 0.9)
@@ -139,8 +139,8 @@ class ModelConfig:
     """Which model is trained: weights from the hub or a folder, or a fresh one of the given size."""
 
     name: str = MISSING  # the label in tables
-    pretrained: Optional[str] = None  # hub name or folder; None builds a fresh model from the values below
-    revision: Optional[str] = None
+    pretrained: str | None = None  # hub name or folder; None builds a fresh model from the values below
+    revision: str | None = None
     architecture: str = choice("t5", "t5", "mt5", "llama")
     vocabulary_size: int = number(2000, 64, 1_000_000)  # of the tokenizer trained on the training split
     width: int = number(64, 8, 65536)
@@ -177,7 +177,7 @@ class WarmupMethod(MethodConfig):
     entropy_coef: float = number(0.01, 0.0, 100.0)
     # Optimiser steps of plain SFT before the first warmup is sampled. None: half of all for a model built fresh,
     # whose first warmups would be noise, and none for a pretrained one.
-    sft_steps: Optional[int] = number(None, 0)
+    sft_steps: int | None = number(None, 0)
 
 
 @dataclass
@@ -220,7 +220,7 @@ class LoggerConfig:
 
     name: str = choice("none", "none", "wandb")
     project: str = "warmup-generations"
-    entity: Optional[str] = None
+    entity: str | None = None
     mode: str = choice("online", "online", "offline", "disabled")
 
 
@@ -231,8 +231,8 @@ class Config:
     run: str = choice("all", "all", "train", "evaluate", "predict", "tables")
     seed: int = number(1, 0, 2**31 - 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
-    checkpoint: Optional[str] = None  # a trained model, for run=evaluate and run=predict
-    inputs: Optional[str] = None  # a file of sources without references, for run=predict
+    checkpoint: str | None = None  # a trained model, for run=evaluate and run=predict
+    inputs: str | None = None  # a file of sources without references, for run=predict
     runs: str = "outputs"  # the folder whose runs run=tables compares
     task: TaskConfig = MISSING
     data: DataConfig = MISSING

@@ -46,7 +46,9 @@ def baseline_weights(target_logprob: Tensor, kind: str, temperature: float = 1.0
     return torch.softmax(replaced, dim=-1).diagonal(dim1=-2, dim2=-1)
 
 
-def surrogate_loss(target_logprob: Tensor, warmup_logprob: Tensor, target_weights: Tensor, warmup_weights: Tensor) -> Tensor:
+def surrogate_loss(
+    target_logprob: Tensor, warmup_logprob: Tensor, target_weights: Tensor, warmup_weights: Tensor
+) -> Tensor:
     """[B] a loss whose gradient is -(sum_k target_weights grad l_k + sum_k warmup_weights grad s_k)."""
     target_term = (target_weights.detach() * target_logprob).sum(-1)
     return -target_term - (warmup_weights.detach() * warmup_logprob).sum(-1)

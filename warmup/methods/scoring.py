@@ -16,7 +16,6 @@ from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
-
 MOST_IN_A_ROW = 32  # continuations that share a row: the attention mask grows with the square of their tokens
 
 
@@ -63,7 +62,9 @@ def score_warmups(backbone: Backbone, encoded: Encoded, warmups: Warmups, labels
     """Score every warmup of every input, and the target behind it."""
     if warmups.tokens.shape[1] > MOST_IN_A_ROW:
         parts = [score_warmups(backbone, encoded, part, labels) for part in warmups.split(MOST_IN_A_ROW)]
-        return Scores(*(torch.cat(values, dim=1) for values in zip(*(vars(part).values() for part in parts), strict=True)))
+        return Scores(
+            *(torch.cat(values, dim=1) for values in zip(*(vars(part).values() for part in parts), strict=True))
+        )
     rows = join(warmups, labels, backbone.separator_id, backbone.tokenizer.pad_token_id)
     logits = backbone.family.logits(backbone.model, encoded, rows.tokens, rows.mask)
     target = token_logprob(logits[rows.target_part], rows.tokens[rows.target_part])

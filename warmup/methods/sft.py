@@ -9,7 +9,9 @@ from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.loading import Backbone
 
 
-def sft_loss(backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, float]]:
+def sft_loss(
+    backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+) -> tuple[Tensor, dict[str, float]]:
     """The sum over the batch of -log p(y|x), and the gauges of the step."""
     encoded = backbone.family.encode(backbone.model, input_ids, attention_mask)
     total = -score_targets(backbone, encoded, labels).sum()

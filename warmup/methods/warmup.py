@@ -27,9 +27,7 @@ def warmup_loss(
         warmups = sample_warmups(backbone, encoded, method.num_samples, method.max_warmup_tokens)
     with dropout_off(backbone.family.scorer(backbone.model)):
         scores = score_warmups(backbone, encoded, warmups, labels)
-    loss = marginal_loss(
-        scores.target_logprob, scores.warmup_logprob, method.baseline, method.posterior_temperature
-    )
+    loss = marginal_loss(scores.target_logprob, scores.warmup_logprob, method.baseline, method.posterior_temperature)
     bonus = method.entropy_coef * scores.warmup_entropy.mean(-1)
     return (loss - bonus).sum(), gauges(warmups, scores, labels, method.posterior_temperature)
 

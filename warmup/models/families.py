@@ -1,4 +1,4 @@
-"""What differs between encoder-decoders (T5, mT5) and causal language models (Llama). Nothing outside knows which is used.
+"""What differs between encoder-decoders (T5, mT5) and causal language models (Llama) stands here and nowhere else.
 
 Shapes: B inputs, S source tokens, K continuations of each input, L tokens of a continuation, V words, N = B * K rows.
 """
@@ -17,6 +17,8 @@ from transformers import DynamicCache, EncoderDecoderCache, PreTrainedModel, Pre
 from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput
 
+Model = Any  # a PreTrainedModel, whose annotations know neither encoders nor generate
+
 
 @dataclass(frozen=True)
 class Encoded:
@@ -27,7 +29,7 @@ class Encoded:
 
     ids: Tensor  # [B, S]
     mask: Tensor  # [B, S], 1 where there is a token
-    states: Tensor | None
+    states: Any  # Tensor or None
 
     def repeat(self, times: int) -> Encoded:
         """Each input `times` times in a row: [B * times, ...]."""
@@ -45,19 +47,21 @@ class Family(ABC):
     padding_side: str
 
     @abstractmethod
-    def source_ids(self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int) -> tuple[list[int], list[int]]:
+    def source_ids(
+        self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
+    ) -> tuple[list[int], list[int]]:
         """The tokens of `text` that may be cut at a length limit, and those that always follow them."""
 
     @abstractmethod
-    def encode(self, model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Encoded:
+    def encode(self, model: Model, ids: Tensor, mask: Tensor) -> Encoded:
         """Read the sources [B, S]; with gradient where it is enabled."""
 
     @abstractmethod
-    def scorer(self, model: PreTrainedModel) -> nn.Module:
+    def scorer(self, model: Model) -> nn.Module:
         """The part of the model that reads continuations: its dropout must be off while they are weighed."""
 
     @abstractmethod
-    def logits(self, model: PreTrainedModel, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
+    def logits(self, model: Model, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
         """[B, K, L, V]: position t predicts `continuations[..., t]` [B, K, L] from the source and the tokens before t.
 
         The K continuations of an input stand in one row, each blind to the others, so its source is read once.
@@ -65,15 +69,15 @@ class Family(ABC):
         """
 
     @abstractmethod
-    def prefill(self, model: PreTrainedModel, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
+    def prefill(self, model: Model, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
         """The first token's logits [B * times, V], and a state that `step` takes further; each source is read once."""
 
     @abstractmethod
-    def step(self, model: PreTrainedModel, state: Any, tokens: Tensor) -> Tensor:
+    def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
         """Append `tokens` [N] and return the next token's logits [N, V]."""
 
     @abstractmethod
-    def generate(self, model: PreTrainedModel, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
+    def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
         """Continue each source behind its `prefix` with `model.generate`; returns the new tokens of each input."""
 
 
@@ -113,17 +117,19 @@ class EncoderDecoder(Family):
 
     padding_side = "right"
 
-    def source_ids(self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int) -> tuple[list[int], list[int]]:
+    def source_ids(
+        self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
+    ) -> tuple[list[int], list[int]]:
         return tokenizer(text, add_special_tokens=False)["input_ids"], [tokenizer.eos_token_id]
 
-    def encode(self, model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Encoded:
+    def encode(self, model: Model, ids: Tensor, mask: Tensor) -> Encoded:
         states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         return Encoded(ids, mask, states)
 
-    def scorer(self, model: PreTrainedModel) -> nn.Module:
+    def scorer(self, model: Model) -> nn.Module:
         return model.get_decoder()
 
-    def logits(self, model: PreTrainedModel, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
+    def logits(self, model: Model, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
         batch, count, length = continuations.shape
         start = torch.full_like(continuations[..., :1], model.config.decoder_start_token_id)
         shifted = torch.cat([start, continuations[..., :-1]], dim=-1).flatten(1)
@@ -140,18 +146,18 @@ class EncoderDecoder(Family):
         ).logits
         return logits.view(batch, count, length, -1)
 
-    def prefill(self, model: PreTrainedModel, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
+    def prefill(self, model: Model, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         start = torch.full_like(encoded.ids[:, 0], model.config.decoder_start_token_id)
         logits = self._advance(model, encoded, cache, start)
         cache.batch_repeat_interleave(times)
         return logits.repeat_interleave(times, dim=0), (encoded.repeat(times), cache)
 
-    def step(self, model: PreTrainedModel, state: Any, tokens: Tensor) -> Tensor:
+    def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
         encoded, cache = state
         return self._advance(model, encoded, cache, tokens)
 
-    def _advance(self, model: PreTrainedModel, encoded: Encoded, cache: EncoderDecoderCache, tokens: Tensor) -> Tensor:
+    def _advance(self, model: Model, encoded: Encoded, cache: EncoderDecoderCache, tokens: Tensor) -> Tensor:
         return model(
             encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
             attention_mask=encoded.mask,
@@ -160,7 +166,7 @@ class EncoderDecoder(Family):
             use_cache=True,
         ).logits[:, -1]
 
-    def generate(self, model: PreTrainedModel, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
+    def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
         start = model.config.decoder_start_token_id
         ids, mask = left_padded([[start, *row] for row in prefix], model.config.pad_token_id, encoded.ids.device)
         output = model.generate(
@@ -178,17 +184,19 @@ class DecoderOnly(Family):
 
     padding_side = "left"
 
-    def source_ids(self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int) -> tuple[list[int], list[int]]:
+    def source_ids(
+        self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
+    ) -> tuple[list[int], list[int]]:
         beginning = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         return beginning + tokenizer(text, add_special_tokens=False)["input_ids"], [separator_id]
 
-    def encode(self, model: PreTrainedModel, ids: Tensor, mask: Tensor) -> Encoded:
+    def encode(self, model: Model, ids: Tensor, mask: Tensor) -> Encoded:
         return Encoded(ids, mask, None)
 
-    def scorer(self, model: PreTrainedModel) -> nn.Module:
+    def scorer(self, model: Model) -> nn.Module:
         return model
 
-    def logits(self, model: PreTrainedModel, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
+    def logits(self, model: Model, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
         batch, count, length = continuations.shape
         prompt = encoded.ids.shape[1]
         lengths = encoded.mask.sum(-1, keepdim=True)
@@ -197,7 +205,9 @@ class DecoderOnly(Family):
         if count > 1:
             attended = _additive(self._allowed(encoded.mask, count, length), model.get_input_embeddings().weight)
         starts = prompt + length * torch.arange(count, device=lengths.device)
-        before = torch.cat([torch.full_like(starts[:, None], prompt - 1), starts[:, None] + inside[: length - 1]], dim=1)
+        before = torch.cat(
+            [torch.full_like(starts[:, None], prompt - 1), starts[:, None] + inside[: length - 1]], dim=1
+        )
         logits = model(
             input_ids=torch.cat([encoded.ids, continuations.flatten(1)], dim=1),
             attention_mask=attended,
@@ -217,7 +227,7 @@ class DecoderOnly(Family):
         allowed[:, prompt:, prompt:] = _block_causal(count, length, prompt_mask.device)
         return allowed | torch.eye(total, dtype=torch.bool, device=prompt_mask.device)  # a row of nothing would be NaN
 
-    def prefill(self, model: PreTrainedModel, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
+    def prefill(self, model: Model, encoded: Encoded, times: int) -> tuple[Tensor, Any]:
         cache = DynamicCache()
         logits = model(
             input_ids=encoded.ids,
@@ -228,9 +238,12 @@ class DecoderOnly(Family):
             logits_to_keep=1,
         ).logits[:, -1]
         cache.batch_repeat_interleave(times)
-        return logits.repeat_interleave(times, dim=0), {"cache": cache, "mask": encoded.mask.repeat_interleave(times, 0)}
+        return logits.repeat_interleave(times, dim=0), {
+            "cache": cache,
+            "mask": encoded.mask.repeat_interleave(times, 0),
+        }
 
-    def step(self, model: PreTrainedModel, state: Any, tokens: Tensor) -> Tensor:
+    def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
         mask = torch.cat([state["mask"], torch.ones_like(state["mask"][:, :1])], dim=1)
         state["mask"] = mask
         return model(
@@ -241,7 +254,7 @@ class DecoderOnly(Family):
             use_cache=True,
         ).logits[:, -1]
 
-    def generate(self, model: PreTrainedModel, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
+    def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
         sources = [ids[kept.bool()].tolist() for ids, kept in zip(encoded.ids, encoded.mask, strict=True)]
         rows = [source + row for source, row in zip(sources, prefix, strict=True)]
         ids, mask = left_padded(rows, model.config.pad_token_id, encoded.ids.device)

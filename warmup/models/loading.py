@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import GatedRepoError, LocalEntryNotFoundError, OfflineModeIsEnabled, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    GatedRepoError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
 from requests.exceptions import ConnectionError as NetworkError
 from transformers import (
     AutoConfig,
@@ -19,7 +24,6 @@ from transformers import (
     LlamaConfig,
     MT5Config,
     PretrainedConfig,
-    PreTrainedModel,
     PreTrainedTokenizerBase,
     T5Config,
 )
@@ -27,7 +31,7 @@ from transformers import (
 from warmup.config.schema import ModelConfig
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
-from warmup.models.families import Family, family_of
+from warmup.models.families import Family, Model, family_of
 from warmup.models.tokenizers import train_tokenizer
 
 SEPARATOR = "<sep>"
@@ -39,7 +43,7 @@ log = logging.getLogger(__name__)
 class Backbone:
     """A model with all that is needed to read sources and write continuations."""
 
-    model: PreTrainedModel
+    model: Model
     tokenizer: PreTrainedTokenizerBase
     family: Family
     separator_id: int
@@ -134,7 +138,7 @@ def _separator_token() -> Any:
     return AddedToken(SEPARATOR, special=True, normalized=False)
 
 
-def _with_separator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> Backbone:
+def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase) -> Backbone:
     if SEPARATOR not in tokenizer.get_vocab():
         tokenizer.add_tokens([_separator_token()])
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
@@ -144,7 +148,9 @@ def _with_separator(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) 
     return Backbone(model, tokenizer, family_of(model.config), tokenizer.convert_tokens_to_ids(SEPARATOR))
 
 
-def save(backbone: Backbone, folder: Path, settings: dict[str, Any], state: dict[str, torch.Tensor] | None = None) -> None:
+def save(
+    backbone: Backbone, folder: Path, settings: dict[str, Any], state: dict[str, torch.Tensor] | None = None
+) -> None:
     """A plain Hugging Face checkpoint and `settings` as `warmup_config.json`; AutoModel*.from_pretrained loads it."""
     try:
         backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)

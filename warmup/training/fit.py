@@ -101,7 +101,7 @@ def training_arguments(
     config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str, report_to: list[str]
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
-    every = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
+    every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=config.max_steps,

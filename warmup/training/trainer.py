@@ -143,7 +143,7 @@ class WarmupTrainer(Trainer):
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """A checkpoint's weights are the plain model, loadable on its own."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(output_dir or str(self.args.output_dir))
         state = state_dict if state_dict is None else _unwrapped(state_dict)
         save(self.method_model.backbone, folder, self.settings, state)
 
@@ -167,7 +167,9 @@ class WarmupTrainer(Trainer):
 def _short(logs: dict[str, float]) -> str:
     """`loss 2.31  target_nll 2.30 ...`, without what is the same in every line."""
     hidden = {"epoch", "grad_norm", "seconds"}
-    return "  ".join(f"{name.removeprefix('warmup/')} {value:.4g}" for name, value in logs.items() if name not in hidden)
+    return "  ".join(
+        f"{name.removeprefix('warmup/')} {value:.4g}" for name, value in logs.items() if name not in hidden
+    )
 
 
 def _unwrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
