@@ -32,6 +32,12 @@ from warmup.files import write_text
 
 log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
+NEXT_STEPS = """
+What to try next (each run has its own folder in {folder}, with model/, predictions.jsonl and metrics.json):
+  read what a model wrote     less {folder}/*/predictions.jsonl
+  answer a file of your own   python scripts/train.py run=predict checkpoint={folder}/RUN/model inputs=FILE
+  see every choice            python scripts/train.py --help
+"""
 ASKED_FOR_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
 
 
@@ -93,9 +99,10 @@ def run_job(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     try:
+        config = check(composed)
         from warmup.run import run  # here, so that --help and a wrong override need not wait for transformers
 
-        run(composed, folder, list(hydra_config.overrides.task))
+        run(config, composed, folder, list(hydra_config.overrides.task))
     except Exception as error:
         line = describe(error)
         log.debug("%s", traceback.format_exc())
@@ -130,8 +137,10 @@ class Sweep(Callback):
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         from warmup.run import compare
 
+        folder = Path(config.hydra.sweep.dir)
         with _exit_on_error():
-            failed = compare(Path(config.hydra.sweep.dir))
+            failed = compare(folder)
+        print(NEXT_STEPS.format(folder=folder))
         if failed:
             sys.exit(1)
 

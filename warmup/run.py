@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import set_seed
 
-from warmup.config.checks import check, needed_splits
+from warmup.config.checks import needed_splits
 from warmup.config.schema import Config, HubData, LocalData, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
@@ -36,13 +36,12 @@ log = logging.getLogger(__name__)
 NOT_PART_OF_THE_NUMBERS = {"run", "runs", "inputs", "logger"}
 
 
-def run(composed: DictConfig, folder: Path, overrides: list[str]) -> None:
-    """Check the configuration, then do what `run` says, in `folder`.
+def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]) -> None:
+    """Do what `config.run` says, in `folder`; `composed` is what `config` was checked from, to be written down.
 
     Raises:
         UserError: anything that the user can mend.
     """
-    config = check(composed)
     Wording.from_config(config.task)  # a template that cannot be read fails here too
     quiet_libraries()
     if config.run == "tables":
@@ -287,9 +286,8 @@ def start_logger(config: Config, folder: Path) -> list[str]:
 def compare(folder: Path, output: Path | None = None) -> bool:
     """Show and write the table and the figures of all runs below `folder`; true if one of them failed."""
     output = output or folder
-    comparison = write_comparison(folder, output)
-    print_table(comparison, Console())
-    figures = write_figures(folder, output)
-    for path in [output / "comparison.md", *figures]:
-        log.info("written: %s", path)
+    console = Console(soft_wrap=True, highlight=False)
+    print_table(write_comparison(folder, output), console)
+    for path in [output / "comparison.md", *write_figures(folder, output)]:
+        console.print(f"written: {path}", markup=False)
     return bool(failed_runs(folder))

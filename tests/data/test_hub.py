@@ -177,6 +177,7 @@ def test_the_network_is_asked_once_and_not_when_told_to_stay_offline(monkeypatch
             raise OSError("no route")
 
     monkeypatch.undo()
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(huggingface_hub.utils, "get_session", Session)
     monkeypatch.setattr(datasets, "load_dataset", failing(ConnectionError("no")))
     error_of(HubSplit(path="a/b"))

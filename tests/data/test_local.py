@@ -80,6 +80,8 @@ def test_parquet_with_nested_columns(tmp_path: Path) -> None:
     path = str(tmp_path / "a.parquet")
     pd.DataFrame(records).to_parquet(path)
     assert list(read_table(path)) == [(records[0], f"{path}, row 1"), (records[1], f"{path}, row 2")]
+    zipped = write(tmp_path / "a.parquet.gz", Path(path).read_bytes())
+    assert [record for record, _ in read_table(zipped)] == records
 
 
 def test_parallel_files(tmp_path: Path) -> None:
@@ -107,6 +109,16 @@ def test_large_files_are_read_lazily_and_leave_nothing_behind(
         list(read_table(path))
     assert os.listdir(tmp_path) == ["a.jsonl"]
     assert "".join(capfd.readouterr()) == ""
+
+
+def test_reading_a_file_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    monkeypatch.setattr(datasets.load, "get_session", lambda: asked.append(True))
+    assert list(read_table(write(tmp_path / "a.jsonl", JSON_LINES)))
+    assert not asked
+    assert datasets.config.HF_UPDATE_DOWNLOAD_COUNTS  # the setting is the user's again
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
-from unittest import mock
 
 import datasets
 import huggingface_hub
@@ -16,7 +15,7 @@ from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.examples import listing
-from warmup.data.local import Row, silent_datasets
+from warmup.data.local import Row, changed, silent_datasets
 from warmup.errors import UserError, nearest, wrong_value
 
 
@@ -63,8 +62,8 @@ def _reachable() -> bool:
 def _offline_mode() -> Iterator[None]:
     """As with HF_HUB_OFFLINE=1: a cached copy is used, without a try at the network."""
     with (
-        mock.patch.object(constants, "HF_HUB_OFFLINE", True),
-        mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True),
+        changed(constants, "HF_HUB_OFFLINE", True),
+        changed(datasets.config, "HF_HUB_OFFLINE", True),
     ):
         yield
 

@@ -11,10 +11,12 @@ import glob
 import gzip
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import datasets
@@ -186,12 +188,14 @@ def _lines(path: str) -> Iterator[str]:
 
 def _batches(builder: str, path: str, **options: Any) -> Iterator[dict[str, list[Any]]]:
     """Columns of up to 1,000 rows at a time. Streamed: nothing is copied into a cache, and no bar is drawn."""
-    # escaped: the library takes a path for a pattern, and brackets in a name are only a name
-    options |= {"data_files": glob.escape(os.path.abspath(path)), "split": "train", "streaming": True}
+    options |= {"split": "train", "streaming": True}
     with tempfile.TemporaryDirectory() as cache:
         try:
+            file = _unzipped(path, cache) if builder == "parquet" and path.endswith(".gz") else os.path.abspath(path)
             with silent_datasets():
-                batches = iter(datasets.load_dataset(builder, cache_dir=cache, **options).iter(batch_size=1000))
+                # escaped: the library takes a path for a pattern, and brackets in a name are only a name
+                stream = datasets.load_dataset(builder, data_files=glob.escape(file), cache_dir=cache, **options)
+                batches = iter(stream.iter(batch_size=1000))
             while True:
                 with silent_datasets():  # not around the yield: readers of two files end in any order
                     batch = next(batches, None)
@@ -206,15 +210,35 @@ def _batches(builder: str, path: str, **options: Any) -> Iterator[dict[str, list
             raise UserError(f"cannot read {path}: {error}") from error
 
 
+def _unzipped(path: str, folder: str) -> str:
+    """A copy of a gzipped file in `folder`: Parquet is read from its end, which a gzip stream cannot reach."""
+    copy = os.path.join(folder, "unzipped.parquet")
+    with gzip.open(path) as zipped, open(copy, "wb") as plain:
+        shutil.copyfileobj(zipped, plain)
+    return copy
+
+
 @contextmanager
 def silent_datasets() -> Iterator[None]:
-    """No messages of the `datasets` library: what it says in many lines, ours say in one."""
+    """The `datasets` library without its messages (ours are shorter) and without reporting each load to its servers."""
     level = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        yield
+        with changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):  # seconds a file where there is no network
+            yield
     finally:
         datasets.logging.set_verbosity(level)
+
+
+@contextmanager
+def changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Another value for a library's setting that has no function to set it, put back at the end."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 def _undecodable_line(path: str) -> int:

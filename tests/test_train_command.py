@@ -1,0 +1,261 @@
+"""The command as a user types it: stages, folders, resume, sweeps, launchers, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+TINY = [
+    "data.train_size=48",
+    "data.validation_size=8",
+    "data.test_size=10",
+    "trainer.max_steps=4",
+    "trainer.evaluate_every=2",
+    "trainer.logging_steps=1",
+    "task.max_target_tokens=16",
+]
+
+
+def command(
+    *words: str, program: tuple[str, ...] = (sys.executable,), **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run scripts/train.py from the repository's root, offline."""
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment}
+    env.pop("HYDRA_FULL_ERROR", None)
+    env.update(environment)
+    return subprocess.run(
+        [*program, "scripts/train.py", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=300
+    )
+
+
+def error_line(result: subprocess.CompletedProcess[str]) -> str:
+    """The single line on standard error of a command that must have failed."""
+    assert result.returncode == 2, result.stdout + result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
+    assert "Traceback" not in result.stdout
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """A finished multirun of both methods on translation, and what it printed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    result = command("-m", *TINY, "method=sft,warmup", f"hydra.sweep.dir={folder}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    return folder, result.stdout
+
+
+def run_of(sweep: tuple[Path, str], method: str) -> Path:
+    return next(sweep[0].glob(f"*_translation_tiny_t5_{method}_seed1"))
+
+
+def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Path, str]) -> None:
+    folder, printed = sweep
+    assert re.search(r"translation en-qtz +BLEU +\d+\.\d\d +\d+\.\d\d", printed)
+    assert "What to try next" in printed
+    assert "| translation en-qtz | tiny\\_t5 | BLEU |" in (folder / "comparison.md").read_text().replace(
+        "tiny_t5", "tiny\\_t5"
+    )
+    for method in ("sft", "warmup"):
+        run = run_of(sweep, method)
+        names = {
+            "config.yaml",
+            "environment.json",
+            "train.log",
+            "history.json",
+            "metrics.json",
+            "predictions.jsonl",
+            "model",
+        }
+        assert names <= {path.name for path in run.iterdir()}
+        record = json.loads((run / "metrics.json").read_text())
+        assert set(record["scores"]) == {"bleu", "chrf"}
+        assert "tok:13a" in record["scores"]["bleu"]["signature"]
+        assert record["training_seconds"] > 0 and record["decoding_seconds"] > 0
+        lines = [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+        assert [set(line) for line in lines] == [{"source", "warmup", "prediction", "reference"}] * 10
+        assert all((line["warmup"] is None) == (method == "sft") for line in lines)
+        assert json.loads((run / "environment.json").read_text())["packages"]["torch"].startswith("2.")
+        assert json.loads((run / "model" / "warmup_config.json").read_text())["method"] == method
+        assert "${" not in (run / "config.yaml").read_text()
+
+
+def test_both_methods_answer_the_same_questions_in_the_same_order(sweep: tuple[Path, str]) -> None:
+    sources = [
+        [json.loads(line)["source"] for line in (run_of(sweep, method) / "predictions.jsonl").read_text().splitlines()]
+        for method in ("sft", "warmup")
+    ]
+    assert sources[0] == sources[1]
+
+
+def test_a_saved_checkpoint_scores_as_it_did(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    run = run_of(sweep, "warmup")
+    result = command("run=evaluate", f"checkpoint={run}/model", *TINY, f"hydra.run.dir={tmp_path}/again")
+    assert result.returncode == 0, result.stderr
+    again = json.loads((tmp_path / "again" / "metrics.json").read_text())
+    assert again["scores"] == json.loads((run / "metrics.json").read_text())["scores"]
+    assert (tmp_path / "again" / "predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
+
+
+def test_predict_answers_a_file_without_references(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    inputs = tmp_path / "questions.txt"
+    inputs.write_text("the cats help a dog\n<script>alert(1)</script>\n", encoding="utf-8")
+    run = run_of(sweep, "warmup")
+    result = command("run=predict", f"checkpoint={run}/model", f"inputs={inputs}", f"hydra.run.dir={tmp_path}/out")
+    assert result.returncode == 0, result.stderr
+    lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
+    assert [line["source"] for line in lines] == ["the cats help a dog", "<script>alert(1)</script>"]
+    assert all(set(line) == {"source", "warmup", "prediction"} for line in lines)
+
+
+def test_tables_compare_any_folder_of_runs(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    result = command("run=tables", f"runs={sweep[0]}", f"hydra.run.dir={tmp_path}/tables")
+    assert result.returncode == 0, result.stderr
+    table = [line for line in result.stdout.splitlines() if "BLEU" in line]
+    assert table and table[0] in sweep[1]
+    assert {"comparison.md", "learning_curves.png", "warmup_gauges.png"} <= {
+        p.name for p in (tmp_path / "tables").iterdir()
+    }
+
+
+def test_a_finished_run_is_left_alone_and_another_one_refused(sweep: tuple[Path, str]) -> None:
+    run = run_of(sweep, "sft")
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+    same = command(*TINY, "method=sft", f"hydra.run.dir={run}")
+    assert same.returncode == 0 and "is finished already" in same.stdout
+    assert "another 'seed'" in error_line(command(*TINY, "method=sft", "seed=2", f"hydra.run.dir={run}"))
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_a_killed_command_goes_on_to_the_same_result(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    whole = run_of(sweep, "warmup")
+    killed = tmp_path / "killed"
+    shutil.copytree(whole, killed)
+    for name in ("metrics.json", "predictions.jsonl", "history.json", "training.json", "model"):
+        path = killed / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    checkpoints = sorted((killed / "checkpoints").iterdir())
+    if len(checkpoints) > 1:
+        shutil.rmtree(checkpoints[-1])
+    result = command(*TINY, "method=warmup", f"hydra.run.dir={killed}")
+    assert result.returncode == 0, result.stderr
+    assert "resuming from" in result.stdout
+    found, expected = (json.loads((folder / "metrics.json").read_text()) for folder in (killed, whole))
+    assert found["scores"] == expected["scores"]
+    assert (killed / "predictions.jsonl").read_text() == (whole / "predictions.jsonl").read_text()
+
+
+def test_one_failed_job_takes_no_other_down(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jsonl"
+    bad.write_text('{"source": "a", "target": "b"}\n' * 20 + '{"source": "a", "target": ""}\n')
+    good = tmp_path / "good.jsonl"
+    good.write_text("".join(f'{{"source": "word {i}", "target": "wort {i}"}}\n' for i in range(40)))
+    tiny = [part for part in TINY if not part.startswith("data.")]
+    result = command(
+        "-m",
+        "task.target_language=de",
+        "data=local",
+        f"data.train={bad},{good}",
+        "method=sft",
+        *tiny,
+        f"hydra.sweep.dir={tmp_path}/s",
+    )
+    assert result.returncode == 1
+    assert f"{bad}, line 21: the target is empty" in result.stderr.replace("\n", " ")
+    assert "Failed" in (tmp_path / "s" / "comparison.md").read_text()
+    assert (tmp_path / "s" / "1_translation_tiny_t5_sft_seed1" / "metrics.json").is_file()
+    assert (tmp_path / "s" / "0_translation_tiny_t5_sft_seed1" / "error.txt").read_text().count("\n") == 1
+
+
+def test_a_wrong_job_is_found_before_the_first_one_starts(tmp_path: Path) -> None:
+    result = command("-m", *TINY, "method.num_samples=2,0", f"hydra.sweep.dir={tmp_path}/s")
+    assert result.returncode == 2
+    assert "method.num_samples is 0; allowed: 1 to 256" in result.stderr
+    assert not list((tmp_path / "s").glob("*/config.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["modle=tiny_t5"], "did you mean 'model'?"),
+        (["method.num_samples=0"], "method.num_samples is 0; allowed: 1 to 256"),
+        (["model=t5_small"], "model=tiny_t5"),
+        (["data=hub", "task=summarization"], "data=local data.train=FILE"),
+        (["run=evaluate", "checkpoint=tests"], "is not a model checkpoint"),
+        (["hydra.run.dir=/proc/nowhere/run"], "/proc/nowhere"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(words: list[str], part: str, tmp_path: Path) -> None:
+    extra = [] if any(word.startswith("hydra.run.dir") for word in words) else [f"hydra.run.dir={tmp_path}/run"]
+    assert part in error_line(command(*words, *extra))
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_the_traceback_is_there_for_who_asks(tmp_path: Path) -> None:
+    result = command("method.num_samples=0", f"hydra.run.dir={tmp_path}/run", HYDRA_FULL_ERROR="1")
+    assert result.returncode != 0 and "Traceback" in result.stderr
+
+
+def test_torchrun_runs_unchanged_and_writes_one_folder(tmp_path: Path) -> None:
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517")
+    result = command(*TINY, "trainer.batch_size=4", "device=cpu", f"hydra.run.dir={tmp_path}/two", program=launcher)
+    assert result.returncode == 0, result.stderr[-3000:]
+    one = command(*TINY, "trainer.batch_size=8", "device=cpu", "method=sft", f"hydra.run.dir={tmp_path}/one")
+    two = command(
+        *TINY, "trainer.batch_size=4", "device=cpu", "method=sft", f"hydra.run.dir={tmp_path}/sft2", program=launcher
+    )
+    assert one.returncode == two.returncode == 0, two.stderr[-3000:]
+    weights = [torch_weights(tmp_path / name / "model") for name in ("one", "sft2")]
+    for name, value in weights[0].items():
+        torch.testing.assert_close(value, weights[1][name], rtol=1e-4, atol=1e-5)
+    assert len((tmp_path / "two" / "predictions.jsonl").read_text().splitlines()) == 10
+
+
+def torch_weights(folder: Path) -> dict[str, torch.Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def test_wandb_runs_offline_and_leaves_no_key_behind(tmp_path: Path) -> None:
+    secret = "0123456789abcdef0123456789abcdef01234567"
+    result = command(
+        *TINY,
+        "method=sft",
+        "logger=wandb",
+        "logger.mode=offline",
+        f"hydra.run.dir={tmp_path}/run",
+        WANDB_API_KEY=secret,
+    )
+    assert result.returncode == 0, result.stderr
+    assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
+    for path in (tmp_path / "run").rglob("*"):
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_the_answering_snippet_of_the_readme_works(sweep: tuple[Path, str]) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
+    assert snippet
+    code = snippet[1].replace("outputs/RUN/model", str(run_of(sweep, "warmup") / "model"))
+    code = re.sub(r'source = ".*"', 'source = "translate English to Toyish: the cats help a dog"', code)
+    scope: dict[str, object] = {}
+    exec(code, scope)  # the README's own words
+    from warmup.config.schema import EvaluationConfig
+    from warmup.evaluation.decoding import decode
+    from warmup.models.loading import load_pretrained
+
+    backbone = load_pretrained(str(run_of(sweep, "warmup") / "model"))
+    ids = sum(backbone.family.source_ids(backbone.tokenizer, str(scope["source"]), backbone.separator_id), [])
+    expected = decode(backbone, [ids], 8, 16, EvaluationConfig(), "test")[0].prediction
+    assert str(scope["answer"]).strip() == expected
