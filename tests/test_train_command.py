@@ -257,5 +257,5 @@ def test_the_answering_snippet_of_the_readme_works(sweep: tuple[Path, str]) -> N
 
     backbone = load_pretrained(str(run_of(sweep, "warmup") / "model"))
     ids = sum(backbone.family.source_ids(backbone.tokenizer, str(scope["source"]), backbone.separator_id), [])
-    expected = decode(backbone, [ids], 8, 16, EvaluationConfig(), "test")[0].prediction
+    expected = decode(backbone, [ids], 8, 64, EvaluationConfig(), "test")[0].prediction
     assert str(scope["answer"]).strip() == expected

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from rich.console import Console
 from transformers import set_seed
 
 from warmup.config.checks import needed_splits
-from warmup.config.schema import Config, HubData, LocalData, WarmupMethod
+from warmup.config.schema import TOY_LANGUAGE, Config, HubData, LocalData, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
@@ -62,6 +63,7 @@ def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]
 def quiet_libraries() -> None:
     """One voice: libraries speak only of errors, and of several processes only the first speaks."""
     transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message="mtime may not be reliable")  # said at every checkpoint
     for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib"):
         logging.getLogger(library).setLevel(logging.ERROR)
     if not is_main_process():
@@ -100,6 +102,8 @@ def finished(folder: Path, composed: DictConfig) -> bool:
 def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=all, and run=train, which stops behind the model."""
     splits = load_splits(config.task, config.data, needed_splits(config.run))
+    if config.data.kind == "toy" and config.task.name == "translation" and config.task.target_language != TOY_LANGUAGE:
+        log.warning("data=toy makes up a language of its own: these are not %s scores", config.task.target_language)
     set_seed(config.seed)
     backbone = fresh_or_pretrained(config, splits)
     limits = limits_of(config)

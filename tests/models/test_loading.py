@@ -91,5 +91,15 @@ def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, make_backbone
 
 def test_a_hub_name_without_a_network_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("transformers.utils.hub._is_offline_mode", True)  # transformers 4 keeps its own
     with pytest.raises(UserError, match="model=tiny_t5"):
         load_pretrained("google-t5/t5-small")
+
+
+def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("You are trying to access a gated repo.\nMake sure to have access to it")
+
+    monkeypatch.setattr("warmup.models.loading.AutoConfig.from_pretrained", refuse)
+    with pytest.raises(UserError, match=r"meta-llama/Llama-3.2-1B is gated: .*huggingface-cli login.* HF_TOKEN"):
+        load_pretrained("meta-llama/Llama-3.2-1B")

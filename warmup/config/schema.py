@@ -174,7 +174,7 @@ class WarmupMethod(MethodConfig):
     objective: str = choice("marginal", "marginal")
     baseline: str = choice("mean", "mean", "loo", "none")
     posterior_temperature: float = number(1.0, 1e-3, 1e3)
-    entropy_coef: float = number(0.01, 0.0, 100.0)
+    entropy_coef: float = number(0.001, 0.0, 100.0)
     # Optimiser steps of plain SFT before the first warmup is sampled. None: half of all for a model built fresh,
     # whose first warmups would be noise, and none for a pretrained one.
     sft_steps: int | None = number(None, 0)

@@ -81,7 +81,7 @@ def load_pretrained(path: str, revision: str | None = None) -> Backbone:
         config = AutoConfig.from_pretrained(name, revision=revision)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
         tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = auto.from_pretrained(name, revision=revision, torch_dtype=torch.float32)
+        model = auto.from_pretrained(name, revision=revision, dtype=torch.float32)
     except Exception as error:
         raise _loading_error(name, folder.is_dir(), error) from error
     if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set

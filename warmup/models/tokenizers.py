@@ -38,4 +38,5 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, architecture: st
         unk_token="<unk>",
         bos_token="<s>" if architecture == "llama" else None,
         clean_up_tokenization_spaces=False,
+        model_input_names=["input_ids", "attention_mask"],
     )

@@ -161,7 +161,7 @@ class WarmupTrainer(Trainer):
 
     def _load_weights(self, checkpoint: str) -> None:
         inner = self.method_model.model
-        inner.load_state_dict(type(inner).from_pretrained(checkpoint, torch_dtype=torch.float32).state_dict())
+        inner.load_state_dict(type(inner).from_pretrained(checkpoint, dtype=torch.float32).state_dict())
 
 
 def _short(logs: dict[str, float]) -> str:

@@ -1,0 +1,53 @@
+"""Results are written whole or not at all, and what stops them is named."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from warmup.errors import UserError, nearest, wrong_value
+from warmup.files import read_json, write_json, write_json_lines, write_text
+
+
+def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "metrics.json"
+    write_text(path, "old")
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_text_comes_back_as_it_was(tmp_path: Path) -> None:
+    records = [{"source": "Männer 中文 \u2028 <b>", "warmup": None}, {"source": "zwei\nZeilen", "warmup": "x"}]
+    write_json_lines(tmp_path / "p.jsonl", records)
+    import json
+
+    lines = (tmp_path / "p.jsonl").read_bytes().decode().split("\n")
+    assert [json.loads(line) for line in lines if line] == records
+
+
+def test_json_that_is_no_json_is_refused_both_ways(tmp_path: Path) -> None:
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "m.json", {"bleu": float("nan")})
+    assert not (tmp_path / "m.json").exists()
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(UserError, match=r"broken.json is not JSON"):
+        read_json(tmp_path / "broken.json")
+    with pytest.raises(UserError, match="cannot read"):
+        read_json(tmp_path / "missing.json")
+
+
+def test_an_error_is_one_line_with_the_nearest_spelling() -> None:
+    assert str(UserError("a\nb  c")) == "a b c"
+    assert nearest("warmpu", ["warmup", "sft"]) == "; did you mean 'warmup'?"
+    assert nearest("xyz", ["warmup", "sft"]) == ""
+    assert str(wrong_value("method.num_samples", 0, "1 to 256")) == "method.num_samples is 0; allowed: 1 to 256"
