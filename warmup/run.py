@@ -27,7 +27,8 @@ from warmup.errors import UserError
 from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
-from warmup.models.loading import SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.reporting import wandb_run
 from warmup.reporting.plots import write_figures
 from warmup.reporting.tables import failed_runs, print_table, write_comparison
 from warmup.training.fit import Training, fit
@@ -109,6 +110,10 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     limits = limits_of(config)
     sources = encode_sources(backbone, splits.validation, limits.source, "validation")
 
+    logs_to_wandb = config.logger.name == "wandb" and is_main_process()
+    if logs_to_wandb:
+        wandb_run.start(config.logger, folder, dataclasses.asdict(config))
+
     def dev_scores() -> dict[str, float]:
         answers, _ = answer_encoded(backbone, sources, limits, config.evaluation, "validation")
         evaluation = score_answers(answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu")
@@ -128,9 +133,11 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         config.task.selection_metric,
         settings_of(config),
         dev_scores,
-        start_logger(config, folder),
+        ["wandb"] if logs_to_wandb else [],
         fresh=config.model.pretrained is None,
     )
+    if logs_to_wandb:
+        wandb_run.finish()
     if is_main_process():
         save(backbone, folder / "model", settings_of(config))
         write_json(folder / "training.json", {"seconds": training.seconds, "steps": training.steps})
@@ -195,7 +202,7 @@ def limits_of(config: Config) -> Limits:
 def settings_of(config: Config) -> dict[str, Any]:
     """What warmup_config.json says: all that is needed to answer with the model."""
     return {
-        "format": 1,
+        "format": FORMAT,
         "method": config.method.name,
         "separator": SEPARATOR,
         "limits": dataclasses.asdict(limits_of(config)),
@@ -265,26 +272,6 @@ def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
     shown = {"task", "data", "model", "method", "seed", "experiment", "paper", "run", "checkpoint"}
     pairs = (text.lstrip("+~").partition("=")[::2] for text in overrides)
     return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger"))}
-
-
-def start_logger(config: Config, folder: Path) -> list[str]:
-    """The Trainer's reporters. Settings go to wandb by its own environment variables; the key stays where it is."""
-    if config.logger.name == "none":
-        return []
-    os.environ["WANDB_PROJECT"] = config.logger.project
-    os.environ["WANDB_DIR"] = str(folder)
-    os.environ["WANDB_MODE"] = config.logger.mode
-    os.environ["WANDB_NAME"] = folder.name
-    if config.logger.entity:
-        os.environ["WANDB_ENTITY"] = config.logger.entity
-    import wandb
-
-    if config.logger.mode == "online" and wandb.api.api_key is None:
-        log.warning(
-            "wandb has no key (run `wandb login`): logging offline; `wandb sync %s/wandb/offline-run-*`", folder
-        )
-        os.environ["WANDB_MODE"] = "offline"
-    return ["wandb"]
 
 
 def compare(folder: Path, output: Path | None = None) -> bool:

@@ -25,7 +25,8 @@ from warmup.models.tokenizers import train_tokenizer
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: str, tmp_path: Path) -> None:
     backbone = make_backbone(architecture)
-    save(backbone, tmp_path, {"format": 1})
+    settings = {"format": 1, "limits": {}, "wording": {}}
+    save(backbone, tmp_path, settings)
     auto = AutoModelForCausalLM if architecture == "llama" else AutoModelForSeq2SeqLM
     plain, tokenizer = auto.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert sum(1 for _ in tmp_path.glob("*.safetensors")) == 1 and not list(tmp_path.glob("*.bin"))
@@ -35,7 +36,10 @@ def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: st
     again = load_pretrained(str(tmp_path))
     assert again.separator_id == backbone.separator_id
     assert torch.equal(again.never_in_warmup, backbone.never_in_warmup)
-    assert load_settings(str(tmp_path)) == {"format": 1}
+    assert load_settings(str(tmp_path)) == settings
+    (tmp_path / "warmup_config.json").write_text('{"format": 2}')
+    with pytest.raises(UserError, match="not what this version writes"):
+        load_settings(str(tmp_path))
 
 
 @pytest.mark.parametrize("architecture", ["t5", "llama"])

@@ -36,6 +36,7 @@ from warmup.models.tokenizers import train_tokenizer
 
 SEPARATOR = "<sep>"
 SETTINGS_FILE = "warmup_config.json"
+FORMAT = 1  # of that file
 log = logging.getLogger(__name__)
 
 
@@ -161,9 +162,21 @@ def save(
 
 
 def load_settings(path: str) -> dict[str, Any] | None:
-    """The `warmup_config.json` beside a checkpoint; None for a model that this program did not train."""
+    """The `warmup_config.json` beside a checkpoint; None for a model that this program did not train.
+
+    Raises:
+        UserError: the file is broken, or of another version.
+    """
     file = Path(path).expanduser() / SETTINGS_FILE
-    return read_json(file) if file.is_file() else None
+    if not file.is_file():
+        return None
+    settings = read_json(file)
+    known = isinstance(settings, dict) and settings.get("format") == FORMAT
+    if not known or not {"limits", "wording"} <= settings.keys():
+        raise UserError(
+            f"{file} is not what this version writes (format {FORMAT}): evaluate with the version that wrote it"
+        )
+    return settings
 
 
 def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserError:
