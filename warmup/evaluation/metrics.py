@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
+from typing import Any
 
 from warmup.config.schema import METRIC_SCORES
 from warmup.errors import UserError, nearest, wrong_value
@@ -103,22 +105,23 @@ def bleu_tokenizer(target_language: str | None) -> str:
     return "zh" if code in CHINESE else "char" if code in UNSEGMENTED else "13a"
 
 
-def _score_bleu(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score]:
-    """Corpus BLEU (Post 2018, sacrebleu)."""
+def sacrebleu_metric(metric: str, target_language: str | None) -> Any:
+    """sacrebleu's own metric: "bleu", corpus BLEU (Post 2018), or "chrf", chrF++ (Popovic 2017).
+
+    chrF++ is corpus chrF with word unigrams and bigrams.
+    """
     from sacrebleu.metrics.bleu import BLEU
-
-    bleu = BLEU(tokenize=bleu_tokenizer(language))
-    value = bleu.corpus_score(list(predictions), [list(references)]).score
-    return {"bleu": Score(float(value), str(bleu.get_signature()))}
-
-
-def _score_chrf(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score]:
-    """chrF++: corpus chrF with word unigrams and bigrams (Popovic 2017, sacrebleu)."""
     from sacrebleu.metrics.chrf import CHRF
 
-    chrf = CHRF(word_order=2)
-    value = chrf.corpus_score(list(predictions), [list(references)]).score
-    return {"chrf": Score(float(value), str(chrf.get_signature()))}
+    return BLEU(tokenize=bleu_tokenizer(target_language)) if metric == "bleu" else CHRF(word_order=2)
+
+
+def _score_with_sacrebleu(
+    metric: str, predictions: Sequence[str], references: Sequence[str], language: str | None
+) -> dict[str, Score]:
+    scorer = sacrebleu_metric(metric, language)
+    value = scorer.corpus_score(list(predictions), [list(references)]).score
+    return {metric: Score(float(value), str(scorer.get_signature()))}
 
 
 def _score_rouge(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score] | str:
@@ -143,7 +146,21 @@ def _score_rouge(predictions: Sequence[str], references: Sequence[str], language
 
 
 _Lexical = Callable[[Sequence[str], Sequence[str], str | None], dict[str, Score] | str]
-_LEXICAL: dict[str, _Lexical] = {"bleu": _score_bleu, "chrf": _score_chrf, "rouge": _score_rouge}
+_LEXICAL: dict[str, _Lexical] = {
+    "bleu": partial(_score_with_sacrebleu, "bleu"),
+    "chrf": partial(_score_with_sacrebleu, "chrf"),
+    "rouge": _score_rouge,
+}
+
+
+def answers_and_labels(predictions: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Answers and truths as they are compared (stripped, then exactly), and the labels.
+
+    The labels are A to D when every reference is one of them (LogiQA), else those that occur in the references.
+    """
+    answers = [prediction.strip() for prediction in predictions]
+    truths = [reference.strip() for reference in references]
+    return answers, truths, FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
 
 
 def _score_labels(
@@ -151,14 +168,11 @@ def _score_labels(
 ) -> None:
     """Accuracy and macro F1 of answers that should be labels, and their chance levels.
 
-    The labels are A to D when every reference is one of them (LogiQA), else those that occur in the references.
-    Answers are stripped and compared exactly; one that is no label is wrong: it costs its true class recall.
+    An answer that is no label is wrong: it costs its true class recall.
     """
     if not {"accuracy", "macro_f1"} & set(metrics):
         return
-    answers = [prediction.strip() for prediction in predictions]
-    truths = [reference.strip() for reference in references]
-    labels = FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
+    answers, truths, labels = answers_and_labels(predictions, references)
     shown = ",".join(labels) if len(labels) <= 10 else str(len(labels))
     evaluation.invalid_answers = sum(answer not in set(labels) for answer in answers) / len(answers)
     chance = label_chance(truths, labels)
