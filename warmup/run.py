@@ -1,4 +1,4 @@
-"""The stages of an experiment: train, evaluate, predict, tables; each writes into the run's own folder."""
+"""The stages of an experiment: train, evaluate, predict, score, tables; each writes into the run's own folder."""
 
 from __future__ import annotations
 
@@ -19,17 +19,20 @@ from rich.console import Console
 from transformers import set_seed
 
 from warmup.config.checks import needed_splits
-from warmup.config.schema import TOY_LANGUAGE, Config, HubData, LocalData, WarmupMethod
+from warmup.config.schema import TOY_LANGUAGE, Config, HubData, LocalData, TaskConfig, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
 from warmup.errors import UserError
 from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
+from warmup.evaluation.metrics import compute_metrics
+from warmup.evaluation.prediction_files import read_scorable
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
 from warmup.reporting import wandb_run
 from warmup.reporting.plots import write_figures
+from warmup.reporting.scores import print_scores
 from warmup.reporting.tables import failed_runs, print_table, write_comparison
 from warmup.training.fit import Training, fit
 from warmup.training.trainer import EncodedExamples
@@ -56,16 +59,16 @@ def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]
         write_text(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
         write_json(folder / "environment.json", describe_environment(device_of(config)))
         (folder / "error.txt").unlink(missing_ok=True)
-    {"all": train_and_evaluate, "train": train_and_evaluate, "evaluate": evaluate, "predict": predict}[config.run](
-        config, folder, overrides
-    )
+    {"all": train_and_evaluate, "train": train_and_evaluate, "evaluate": evaluate, "predict": predict, "score": score}[
+        config.run
+    ](config, folder, overrides)
 
 
 def quiet_libraries() -> None:
     """One voice: libraries speak only of errors, and of several processes only the first speaks."""
     transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="mtime may not be reliable")  # said at every checkpoint
-    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib"):
+    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib", "sacrebleu"):
         logging.getLogger(library).setLevel(logging.ERROR)
     if not is_main_process():
         logging.getLogger().setLevel(logging.ERROR)
@@ -116,7 +119,9 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
 
     def dev_scores() -> dict[str, float]:
         answers, _ = answer_encoded(backbone, sources, limits, config.evaluation, "validation")
-        evaluation = score_answers(answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu")
+        evaluation = score_answers(
+            answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
+        )
         return {name: score.value for name, score in evaluation.scores.items()}
 
     training = fit(
@@ -168,6 +173,31 @@ def predict(config: Config, folder: Path, overrides: list[str]) -> None:
     if is_main_process():
         write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
         log.info("%d answers in %.1f s: %s", len(answers), seconds, folder / "predictions.jsonl")
+
+
+def score(config: Config, folder: Path, overrides: list[str]) -> None:
+    """run=score: the task's metrics of predictions made by anything."""
+    if not is_main_process():
+        return
+    assert config.predictions is not None
+    task = config.task
+    texts = read_scorable(config.predictions, config.references, config.sources)
+    evaluation = compute_metrics(
+        task.metrics,
+        texts.predictions,
+        texts.references,
+        texts.sources,
+        task.target_language,
+        device_of(config),
+        config.evaluation,
+    )
+    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
+    if segments := evaluation.segment_scores():
+        write_json(folder / "segment_scores.json", segments)
+    files = {key: getattr(config, key) for key in ("predictions", "references", "sources")}
+    stage = {"run": "score", "task": task_label(task), **files, "examples": len(texts.predictions)}
+    write_json(folder / "metrics.json", {**stage, **evaluation.record()})
+    log.info("written: %s", folder / "metrics.json")
 
 
 def fresh_or_pretrained(config: Config, splits: Splits) -> Backbone:
@@ -224,8 +254,13 @@ def report(
     if not is_main_process():
         return
     task = config.task
-    evaluation = score_answers(answers, splits.test, task.metrics, task.target_language, device_of(config))
     write_json_lines(folder / "predictions.jsonl", prediction_records(answers, splits.test))
+    evaluation = score_answers(
+        answers, splits.test, task.metrics, task.target_language, device_of(config), config.evaluation
+    )
+    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
+    if segments := evaluation.segment_scores():
+        write_json(folder / "segment_scores.json", segments)
     write_json(
         folder / "metrics.json",
         {
@@ -234,7 +269,7 @@ def report(
             "selection_metric": task.selection_metric,
             "split": "test",
             "examples": len(answers),
-            **dataclasses.asdict(evaluation),
+            **evaluation.record(),
             "training_seconds": training and round(training.seconds, 3),
             "training_steps": training and training.steps,
             "decoding_seconds": round(seconds, 3),
@@ -247,7 +282,6 @@ def report(
 def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
     """What names a run in tables."""
     task, data = config.task, config.data
-    pair = f" {task.source_language}-{task.target_language}" if task.name == "translation" else ""
     name = data.kind
     if isinstance(data, LocalData):
         name = (
@@ -259,12 +293,18 @@ def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
     if isinstance(data, HubData):
         name = str(data.test.path)
     return {
-        "task": f"{task.name}{pair}",
+        "task": task_label(task),
         "data": name,
         "model": config.checkpoint or config.model.name,
         "method": "sft" if limits.warmup is None else "warmup",
         "seed": config.seed,
     }
+
+
+def task_label(task: TaskConfig) -> str:
+    """The task as tables name it: a translation with its languages."""
+    pair = f" {task.source_language}-{task.target_language}" if task.name == "translation" else ""
+    return f"{task.name}{pair}"
 
 
 def free_overrides(overrides: Sequence[str]) -> dict[str, str]:

@@ -52,6 +52,7 @@ def check(composed: DictConfig) -> Config:
         _check_data(config)
     _check_model(config)
     _check_training(config)
+    _check_metric_models(config)
     _check_run(config)
     return config
 
@@ -209,6 +210,19 @@ def _check_training(config: Config) -> None:
         raise wrong_value("device", "cuda", "auto or cpu: this machine has no usable CUDA device")
 
 
+def _check_metric_models(config: Config) -> None:
+    """A mistyped path of a metric's model must not be found out behind a day of training; hub names are the hub's."""
+    for metric in ("comet", "bertscore"):
+        key = f"{metric}_model"
+        path = getattr(config.evaluation, key)
+        if metric in config.task.metrics and _looks_like_a_path(path) and not Path(path).expanduser().exists():
+            raise wrong_value(f"evaluation.{key}", path, "a hub name, or an existing file or folder")
+
+
+def _looks_like_a_path(name: str) -> bool:
+    return name.startswith((".", "/", "~")) or name.endswith(".ckpt") or name.count("/") > 1
+
+
 def _check_run(config: Config) -> None:
     if config.run in ("evaluate", "predict") and not config.checkpoint and not config.model.pretrained:
         raise UserError(
@@ -218,5 +232,11 @@ def _check_run(config: Config) -> None:
         if not config.inputs:
             raise UserError("inputs is not set: run=predict answers a file of sources, inputs=FILE")
         check_file("inputs", config.inputs)
+    if config.run == "score":
+        if not config.predictions:
+            raise UserError("predictions is not set: run=score scores a file of answers, predictions=FILE")
+        for key in ("predictions", "references", "sources"):
+            if path := getattr(config, key):
+                check_file(key, path)
     if config.run == "tables" and not Path(config.runs).expanduser().is_dir():
         raise wrong_value("runs", config.runs, "a folder that holds runs")

@@ -206,12 +206,16 @@ class TrainerConfig:
 
 @dataclass
 class EvaluationConfig:
-    """Two-phase decoding: the warmup, then the target."""
+    """Two-phase decoding: the warmup, then the target; and the models of the neural metrics."""
 
-    batch_size: int = number(64, 1, 65536)
+    batch_size: int = number(64, 1, 65536)  # inputs decoded at a time, and examples that a neural metric scores
     num_beams: int = number(1, 1, 64)  # of the target; 1 is greedy
     warmup_num_beams: int = number(1, 1, 64)
     length_penalty: float = number(1.0, -10.0, 10.0)
+    comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
+    bertscore_model: str = "roberta-large"  # hub name or folder
+    bertscore_layer: int | None = number(None, 0, 1000)  # None: bert_score's recommendation, else the last
+    bertscore_rescale: bool = False  # with bert_score's own baseline for the model and the target language
 
 
 @dataclass
@@ -228,11 +232,14 @@ class LoggerConfig:
 class Config:
     """The whole experiment."""
 
-    run: str = choice("all", "all", "train", "evaluate", "predict", "tables")
+    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables")
     seed: int = number(1, 0, 2**31 - 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
     checkpoint: str | None = None  # a trained model, for run=evaluate and run=predict
     inputs: str | None = None  # a file of sources without references, for run=predict
+    predictions: str | None = None  # for run=score: answers made by anything, JSON lines or plain text
+    references: str | None = None  # for run=score: their references, where the predictions file has none
+    sources: str | None = None  # for run=score: their sources, which COMET reads
     runs: str = "outputs"  # the folder whose runs run=tables compares
     task: TaskConfig = MISSING
     data: DataConfig = MISSING

@@ -54,6 +54,7 @@ def score_answers(
     metrics: Sequence[str],
     target_language: str | None,
     device: str,
+    config: EvaluationConfig,
 ) -> Evaluation:
     """Metrics of the answers against the examples' targets."""
     return compute_metrics(
@@ -63,6 +64,7 @@ def score_answers(
         [example.source for example in examples],
         target_language,
         device,
+        config,
     )
 
 

@@ -6,14 +6,14 @@ paper (arXiv 2502.12304) reports it. Libraries are imported where they are used:
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.metadata import version
 from typing import Any
 
-from warmup.config.schema import METRIC_SCORES
+from warmup.config.schema import METRIC_SCORES, EvaluationConfig
 from warmup.errors import UserError, nearest, wrong_value
 
 FOUR_OPTIONS = ["A", "B", "C", "D"]
@@ -24,10 +24,19 @@ UNSEGMENTED = {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", 
 
 @dataclass(frozen=True)
 class Score:
-    """A number in percent (COMET: its own scale times 100) and how it was computed."""
+    """A number in percent (COMET: its own scale times 100) and how it was computed.
+
+    `segments` holds each example's score where the number is their mean, and None for a corpus score.
+    """
 
     value: float
     signature: str
+    segments: tuple[float, ...] | None = field(default=None, repr=False)
+
+    @classmethod
+    def mean(cls, segments: Sequence[float], signature: str) -> Score:
+        """The mean of at least one example's score."""
+        return cls(statistics.fmean(segments), signature, tuple(segments))
 
 
 @dataclass
@@ -54,14 +63,29 @@ class Evaluation:
         else:
             self.scores.update(results)
 
+    def record(self) -> dict[str, Any]:
+        """What `metrics.json` says of it."""
+        scores = {name: {"value": score.value, "signature": score.signature} for name, score in self.scores.items()}
+        return {
+            "scores": scores,
+            "chance": self.chance,
+            "skipped": self.skipped,
+            "invalid_answers": self.invalid_answers,
+        }
+
+    def segment_scores(self) -> dict[str, list[float]]:
+        """Score name -> each example's score, in percent, for the scores that are means over examples."""
+        return {name: list(score.segments) for name, score in self.scores.items() if score.segments is not None}
+
 
 def compute_metrics(
     metrics: Sequence[str],
     predictions: Sequence[str],
     references: Sequence[str],
-    sources: Sequence[str],
+    sources: Sequence[str] | None,
     target_language: str | None,
     device: str = "cpu",
+    config: EvaluationConfig | None = None,
 ) -> Evaluation:
     """Score `predictions` with each of `metrics` (keys of `METRIC_SCORES`).
 
@@ -69,34 +93,64 @@ def compute_metrics(
     A neural metric whose model cannot be had, and ROUGE for a script that it cannot read, land in `skipped`.
 
     Args:
-        predictions, references, sources: one string per example, in the same order.
-        target_language: ISO 639 code of the references; picks BLEU's tokenizer and BERTScore's model.
+        predictions, references, sources: one string per example, in the same order; `sources` None where there are
+            none, and then no COMET.
+        target_language: ISO 639 code of the references; picks BLEU's tokenizer and BERTScore's baseline.
         device: where COMET and BERTScore run, "cpu" or "cuda".
+        config: which models COMET and BERTScore are; None for the defaults.
 
     Raises:
         UserError: there is no example to score, or a metric that does not exist.
         ValueError: the three lists differ in length.
     """
-    if not len(predictions) == len(references) == len(sources):
-        lengths = f"{len(predictions)} predictions, {len(references)} references, {len(sources)} sources"
+    if len(predictions) != len(references) or len(references) != len(sources or references):
+        lengths = f"{len(predictions)} predictions, {len(references)} references, {len(sources or [])} sources"
         raise ValueError(f"{lengths}: there must be one of each per example")
     if not predictions:
         raise UserError("there is no example to score: the split is empty, choose another or enlarge it")
-    evaluation = Evaluation()
+    evaluation, config = Evaluation(), config or EvaluationConfig()
     for metric in metrics:
-        if metric in _LEXICAL:
-            evaluation.add(metric, _LEXICAL[metric](predictions, references, target_language))
-        elif metric in ("comet", "bertscore"):
-            from warmup.evaluation.neural_metrics import score_bertscore, score_comet
-
-            if metric == "comet":
-                evaluation.add(metric, score_comet(predictions, references, sources, device))
-            else:
-                evaluation.add(metric, score_bertscore(predictions, references, target_language, device))
-        elif metric not in ("accuracy", "macro_f1"):
+        if metric not in METRIC_SCORES:
             raise wrong_value("task.metrics", metric, ", ".join(METRIC_SCORES), nearest(metric, METRIC_SCORES))
-    _score_labels(evaluation, metrics, predictions, references)
+        if metric == "bertscore":
+            from warmup.evaluation.neural_metrics import score_bertscore
+
+            evaluation.add(metric, score_bertscore(predictions, references, target_language, device, config))
+        elif metric == "comet":
+            evaluation.add(metric, _score_comet(predictions, references, sources, device, config))
+        else:
+            try:
+                _score_words(evaluation, metric, predictions, references, target_language)
+            except ImportError as error:
+                package = {"rouge": "rouge-score", "macro_f1": "scikit-learn"}.get(metric, "sacrebleu")
+                evaluation.add(metric, f"the library is not there ({error}); pip install {package}")
     return evaluation
+
+
+def _score_comet(
+    predictions: Sequence[str],
+    references: Sequence[str],
+    sources: Sequence[str] | None,
+    device: str,
+    config: EvaluationConfig,
+) -> dict[str, Score] | str:
+    if sources is None:
+        return "COMET reads the sources too, and there are none; give them with sources=FILE"
+    from warmup.evaluation.neural_metrics import score_comet
+
+    return score_comet(predictions, references, sources, device, config)
+
+
+def _score_words(
+    evaluation: Evaluation, metric: str, predictions: Sequence[str], references: Sequence[str], language: str | None
+) -> None:
+    """One of the metrics that compare letters, words or labels."""
+    if metric in ("bleu", "chrf"):
+        evaluation.add(metric, _score_with_sacrebleu(metric, predictions, references, language))
+    elif metric == "rouge":
+        evaluation.add(metric, _score_rouge(predictions, references))
+    else:
+        _score_labels(evaluation, metric, predictions, references)
 
 
 def bleu_tokenizer(target_language: str | None) -> str:
@@ -124,7 +178,7 @@ def _score_with_sacrebleu(
     return {metric: Score(float(value), str(scorer.get_signature()))}
 
 
-def _score_rouge(predictions: Sequence[str], references: Sequence[str], language: str | None) -> dict[str, Score] | str:
+def _score_rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, Score] | str:
     """ROUGE-1, -2 and -L: mean F1 over examples, Porter-stemmed (rouge_score, Lin 2004).
 
     The newline rule: each summary is one sequence. rougeL is the sentence-level longest common subsequence, as XSum
@@ -137,20 +191,12 @@ def _score_rouge(predictions: Sequence[str], references: Sequence[str], language
     if not any(tokenizer.tokenize(reference) for reference in references):
         return "rouge_score reads the letters a-z and digits only, and no reference has any; use chrf"
     scorer = RougeScorer(METRIC_SCORES["rouge"], tokenizer=tokenizer)
-    totals = dict.fromkeys(METRIC_SCORES["rouge"], 0.0)
-    for prediction, reference in zip(predictions, references, strict=True):
-        for name, result in scorer.score(reference, prediction).items():
-            totals[name] += result.fmeasure
+    results = [scorer.score(reference, answer) for answer, reference in zip(predictions, references, strict=True)]
     signature = f"rouge_score:{version('rouge_score')}|stemmer:yes|tokenizer:default|newlines:not split|f1:mean"
-    return {name: Score(100 * total / len(references), signature) for name, total in totals.items()}
-
-
-_Lexical = Callable[[Sequence[str], Sequence[str], str | None], dict[str, Score] | str]
-_LEXICAL: dict[str, _Lexical] = {
-    "bleu": partial(_score_with_sacrebleu, "bleu"),
-    "chrf": partial(_score_with_sacrebleu, "chrf"),
-    "rouge": _score_rouge,
-}
+    return {
+        name: Score.mean([100 * result[name].fmeasure for result in results], signature)
+        for name in METRIC_SCORES["rouge"]
+    }
 
 
 def answers_and_labels(predictions: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
@@ -163,31 +209,26 @@ def answers_and_labels(predictions: Sequence[str], references: Sequence[str]) ->
     return answers, truths, FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
 
 
-def _score_labels(
-    evaluation: Evaluation, metrics: Sequence[str], predictions: Sequence[str], references: Sequence[str]
-) -> None:
-    """Accuracy and macro F1 of answers that should be labels, and their chance levels.
+def _score_labels(evaluation: Evaluation, metric: str, predictions: Sequence[str], references: Sequence[str]) -> None:
+    """Accuracy or macro F1 of answers that should be labels, and its chance levels.
 
     An answer that is no label is wrong: it costs its true class recall.
     """
-    if not {"accuracy", "macro_f1"} & set(metrics):
-        return
     answers, truths, labels = answers_and_labels(predictions, references)
     shown = ",".join(labels) if len(labels) <= 10 else str(len(labels))
-    evaluation.invalid_answers = sum(answer not in set(labels) for answer in answers) / len(answers)
-    chance = label_chance(truths, labels)
     rule = f"labels:{shown}|no label:wrong|match:exact, stripped"
-    if "accuracy" in metrics:
-        correct = sum(answer == truth for answer, truth in zip(answers, truths, strict=True))
-        evaluation.scores["accuracy"] = Score(100 * correct / len(truths), f"accuracy|{rule}")
-        evaluation.chance["accuracy"] = chance["accuracy"]
-    if "macro_f1" in metrics:
+    if metric == "accuracy":
+        right = sum(answer == truth for answer, truth in zip(answers, truths, strict=True))
+        score = Score(100 * right / len(truths), f"accuracy|{rule}")
+    else:
         from sklearn.metrics import f1_score
 
         value = f1_score(truths, answers, labels=labels, average="macro", zero_division=0)
-        signature = f"scikit-learn:{version('scikit-learn')}|average:macro|{rule}"
-        evaluation.scores["macro_f1"] = Score(100 * float(value), signature)
-        evaluation.chance["macro_f1"] = chance["macro_f1"]
+        score = Score(100 * float(value), f"scikit-learn:{version('scikit-learn')}|average:macro|{rule}")
+    evaluation.scores[metric] = score
+    evaluation.chance[metric] = label_chance(truths, labels)[metric]
+    known = set(labels)
+    evaluation.invalid_answers = sum(answer not in known for answer in answers) / len(answers)
 
 
 def label_chance(truths: Sequence[str], labels: Sequence[str]) -> dict[str, dict[str, float]]:

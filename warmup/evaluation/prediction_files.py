@@ -1,0 +1,93 @@
+"""Reading predictions made by anything, with the references and the sources that belong to them, for run=score."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from warmup.data.examples import listing
+from warmup.data.local import read_table, read_text, table_kind
+from warmup.errors import UserError
+
+
+@dataclass(frozen=True)
+class ScorableTexts:
+    """What `compute_metrics` reads: one text per example in each list; `sources` is None where nobody gave any."""
+
+    predictions: list[str]
+    references: list[str]
+    sources: list[str] | None
+
+
+def read_scorable(predictions: str, references: str | None, sources: str | None) -> ScorableTexts:
+    """The texts of run=score, each out of its own file or, where that is not named, out of the predictions' records.
+
+    A file is a table (JSON lines as `predictions.jsonl` has them, JSON, CSV, TSV or Parquet) with the field
+    "prediction", "reference" or "source", or plain text, one example a line; either may be gzipped. A prediction may
+    be empty, as a model's answer may be.
+
+    Raises:
+        UserError: a file that cannot be read, a broken record, a missing field, files of different length; with
+            file and line.
+    """
+    answers = _column(predictions, "prediction")
+    if not answers:
+        raise UserError(f"predictions={predictions} has no predictions")
+    if references is None and not table_kind(predictions):
+        raise UserError(
+            f"references is not set: {predictions} is plain text, so give the file of its references, references=FILE"
+        )
+    truths = _column(references or predictions, "reference")
+    origins = None
+    if sources is not None:
+        origins = _column(sources, "source")
+    elif table_kind(predictions) and _has_field(predictions, "source"):
+        origins = _column(predictions, "source")
+    for path, texts in ((references, truths), (sources, origins)):
+        if path and texts is not None and len(texts) != len(answers):
+            raise _uneven(predictions, len(answers), path, len(texts))
+    return ScorableTexts(answers, truths, origins)
+
+
+def _column(path: str, field: str) -> list[str]:
+    if not table_kind(path):
+        return [line for line, _ in read_text(path)]
+    return [_text(record, field, where) for record, where in read_table(path)]
+
+
+def _has_field(path: str, field: str) -> bool:
+    """Whether the first record has it; if it does, every other must have it too."""
+    return any(field in record for record, _ in _first(path))
+
+
+def _first(path: str) -> list[tuple[dict[str, Any], str]]:
+    for row in read_table(path):
+        return [row]
+    return []
+
+
+def _text(record: Mapping[str, Any], field: str, where: str) -> str:
+    value = record.get(field)
+    if value is None:
+        present = [key for key, found in record.items() if found is not None]
+        other = "" if field == "prediction" else f"; they may also come from a file of their own, {field}s=FILE"
+        raise UserError(f"{where}: no field '{field}', only {listing(present)}{other}")
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return json.dumps(value)
+    if not isinstance(value, str):
+        raise UserError(f"{where}: field '{field}' is a {type(value).__name__}, not text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{where}: field '{field}' holds half a character (a lone surrogate)") from error
+    return value
+
+
+def _uneven(predictions: str, answered: int, path: str, given: int) -> UserError:
+    shorter, longer = sorted([(answered, predictions), (given, path)])
+    return UserError(
+        f"{longer[1]}, line {shorter[0] + 1}: there is no line for it in {shorter[1]}, which has {shorter[0]} examples "
+        f"to its {longer[0]}; line n of one must belong to line n of the other"
+    )
