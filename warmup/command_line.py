@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 import traceback
 import warnings
@@ -16,19 +15,21 @@ from pathlib import Path
 import psutil
 from hydra import compose
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
 from warmup.config.explain import explain_composition
 from warmup.config.schema import register
 from warmup.errors import UserError
-from warmup.files import write_text
+from warmup.run_folder import finished, is_main_process, note_failure, remove_if_nothing_was_done
 
 log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -44,6 +45,8 @@ ASKED_FOR_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
 def prepare() -> None:
     """What has to be there before Hydra composes: the schema, and one start time for all processes of a launcher."""
     register()
+    flags = [word for word in sys.argv[1:] if word in ("-m", "--multirun")]
+    sys.argv[1:] = [*flags[:1], *(word for word in sys.argv[1:] if word not in flags)]  # Hydra takes -m only in front
     OmegaConf.register_new_resolver("start_time", _start_time, use_cache=True, replace=True)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its warning at every fork says nothing to a user
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -62,9 +65,10 @@ def one_line_errors() -> Iterator[None]:
     """End with one line on standard error and a status that is not 0; with HYDRA_FULL_ERROR=1, with the traceback."""
     os.environ[FULL_ERROR] = "1"  # Hydra then hands its exceptions on instead of printing them
     try:
+        _check_options()
         yield
     except KeyboardInterrupt:
-        print("interrupted: the same command with hydra.run.dir=FOLDER of this run goes on from its last checkpoint")
+        print(f"interrupted{_how_to_go_on()}", file=sys.stderr)
         sys.exit(130)
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
@@ -76,46 +80,81 @@ def one_line_errors() -> Iterator[None]:
             os.environ.pop(FULL_ERROR, None)
 
 
+def _how_to_go_on() -> str:
+    if not HydraConfig.initialized():
+        return ""
+    hydra_config = HydraConfig.get()
+    folder = f"hydra.run.dir={os.path.relpath(hydra_config.runtime.output_dir)}"
+    if hydra_config.mode == RunMode.MULTIRUN:
+        folder = f"hydra.sweep.dir={os.path.relpath(hydra_config.sweep.dir)}"
+    return f": the same command with {folder} goes on from the last checkpoint"
+
+
 def describe(error: Exception) -> str:
     """One line about any exception."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, (HydraException, OmegaConfBaseException)):
-        multirun = bool({"-m", "--multirun"} & set(sys.argv[1:]))
-        return str(explain_composition(command_line_overrides(), multirun, error))
     if isinstance(error, OSError) and error.filename:
-        return f"{error.strerror}: {error.filename}"
+        return f"cannot read or write {error.filename}: {error.strerror}"
+    if isinstance(error, (HydraException, OmegaConfBaseException)) or not HydraConfig.initialized():
+        typed, _ = get_args_parser().parse_known_args()
+        return str(explain_composition(typed.overrides, typed.multirun, error))
     name = type(error).__name__
     return f"{name}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)"
 
 
-def command_line_overrides() -> list[str]:
-    """The `key=value` words that were typed."""
-    return [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")]
+def _check_options() -> None:
+    """Hydra's own answer to a misspelt option is a screenful."""
+    _, unknown = get_args_parser().parse_known_args()
+    if unknown:
+        raise UserError(f"there is no option {unknown[0]!r}: values are given as key=value; --help lists what there is")
 
 
 def run_job(composed: DictConfig) -> None:
     """One run. In a multirun its failure is written down, and the others go on."""
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    log_file = folder / "train.log"
+    log_is_new = log_file.is_file() and not log_file.stat().st_size
+    resumed = (folder / "config.yaml").exists()
+    ours = False
     try:
         config = check(composed)
+        done = config.run != "tables" and finished(folder, composed)
+        ours = True
+        if done:
+            log.info("%s is finished already; its numbers are in metrics.json", folder)
+            return
+        if not multirun:
+            _say_what_a_single_run_leaves_out(hydra_config)
         from warmup.run import run  # here, so that --help and a wrong override need not wait for transformers
 
         run(config, composed, folder, list(hydra_config.overrides.task))
     except Exception as error:
         line = describe(error)
-        log.debug("%s", traceback.format_exc())
-        if hydra_config.mode == RunMode.MULTIRUN:
-            write_text(folder / "error.txt", line + "\n")
+        if ours:
+            log.debug("%s", traceback.format_exc())
+        elif log_is_new:
+            log_file.unlink()
+        if multirun:
+            note_failure(folder, line)
             print(f"error: {folder.name}: {line}", file=sys.stderr)
             return
-        if (folder / "config.yaml").exists():
-            write_text(folder / "error.txt", line + "\n")
-        elif folder.is_dir() and {path.name for path in folder.iterdir()} <= {"train.log"}:
-            shutil.rmtree(folder)  # nothing was begun: a typing mistake leaves no folder behind
+        if is_main_process() and folder.is_dir():
+            removed = not resumed and remove_if_nothing_was_done(folder)
+            if ours and not removed:
+                note_failure(folder, line)
         with one_line_errors():
             raise
+
+
+def _say_what_a_single_run_leaves_out(hydra_config: HydraConf) -> None:
+    """An experiment that is a sweep runs as one job without -m, which a user may not have meant."""
+    given = {text.lstrip("+").partition("=")[0] for text in hydra_config.overrides.task}
+    swept = [key for key in hydra_config.sweeper.get("params") or {} if key not in given]
+    if swept:
+        log.warning("one run only: this experiment goes through several values of %s with -m", ", ".join(swept))
 
 
 class Sweep(Callback):
@@ -123,8 +162,22 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         with _exit_on_error():
-            for job in self._jobs(config):
+            jobs = self._jobs(config)
+            for job in jobs:
                 check(compose("config", job))
+            for number, job in enumerate(jobs):
+                self._check_folder(job, number)
+
+    def _check_folder(self, job: list[str], number: int) -> None:
+        """Raises UserError if a folder of this multirun holds another run."""
+        composed = compose("config", job, return_hydra_config=True)
+        with open_dict(composed):
+            composed.hydra.job.num = number
+            composed.hydra.mode = RunMode.MULTIRUN
+            HydraConfig.instance().set_config(composed)  # what ${hydra:job.num} is read from
+            folder = Path(composed.hydra.sweep.dir, composed.hydra.sweep.subdir)
+            del composed["hydra"]
+        finished(folder, composed)
 
     def _jobs(self, config: DictConfig) -> list[list[str]]:
         """The overrides of each job; none for a sweeper that picks its values as it goes."""

@@ -8,7 +8,9 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
+from huggingface_hub import constants
 
 PACKAGES = [
     "torch",
@@ -26,6 +28,17 @@ PACKAGES = [
     "numpy",
     "wandb",
 ]
+
+
+def hub_answers() -> bool:
+    """Whether the Hugging Face hub can be reached; asked once, since the libraries try for half a minute otherwise."""
+    if constants.HF_HUB_OFFLINE:
+        return False
+    try:
+        huggingface_hub.utils.get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # two major versions of the library raise errors of two different packages here
+        return False
+    return True
 
 
 def describe_environment(device: str) -> dict[str, Any]:

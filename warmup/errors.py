@@ -15,7 +15,7 @@ class UserError(Exception):
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `allowed`, or the empty string when none is near."""
-    close = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.5)
+    close = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.55)
     return f"; did you mean '{close[0]}'?" if close else ""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,11 +18,10 @@ from rich.console import Console
 from transformers import set_seed
 
 from warmup.config.checks import needed_splits
-from warmup.config.schema import TOY_LANGUAGE, Config, HubData, LocalData, TaskConfig, WarmupMethod
+from warmup.config.schema import NEURAL_METRICS, TOY_LANGUAGE, Config, HubData, LocalData, TaskConfig, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
-from warmup.errors import UserError
 from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
 from warmup.evaluation.metrics import compute_metrics
 from warmup.evaluation.prediction_files import read_scorable
@@ -34,11 +32,11 @@ from warmup.reporting import wandb_run
 from warmup.reporting.plots import write_figures
 from warmup.reporting.scores import print_scores
 from warmup.reporting.tables import failed_runs, print_table, write_comparison
+from warmup.run_folder import is_main_process
 from warmup.training.fit import Training, fit
 from warmup.training.trainer import EncodedExamples
 
 log = logging.getLogger(__name__)
-NOT_PART_OF_THE_NUMBERS = {"run", "runs", "inputs", "logger"}
 
 
 def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]) -> None:
@@ -47,13 +45,9 @@ def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]
     Raises:
         UserError: anything that the user can mend.
     """
-    Wording.from_config(config.task)  # a template that cannot be read fails here too
     quiet_libraries()
     if config.run == "tables":
         compare(Path(config.runs).expanduser(), folder)
-        return
-    if finished(folder, composed):
-        log.info("%s is finished already; its numbers are in metrics.json", folder)
         return
     if is_main_process():
         write_text(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
@@ -74,33 +68,9 @@ def quiet_libraries() -> None:
         logging.getLogger().setLevel(logging.ERROR)
 
 
-def is_main_process() -> bool:
-    """Whether this is the only process, or the first of those that torchrun or accelerate started."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def device_of(config: Config) -> str:
     """`cpu` or `cuda`."""
     return ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-
-
-def finished(folder: Path, composed: DictConfig) -> bool:
-    """Whether `folder` holds this very run, done. A killed one goes on; another one is never written over.
-
-    Raises:
-        UserError: the folder belongs to a run with another configuration.
-    """
-    if not (folder / "config.yaml").is_file():
-        return False
-    before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    now = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(before, dict) and isinstance(now, dict)
-    for key in {*before, *now} - NOT_PART_OF_THE_NUMBERS:
-        if before.get(key) != now.get(key):
-            raise UserError(
-                f"{folder} holds a run with another {key!r}: choose another folder with hydra.run.dir=FOLDER"
-            )
-    return (folder / "metrics.json").is_file()
 
 
 def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
@@ -152,8 +122,8 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
 
 
 def dev_metrics(config: Config) -> list[str]:
-    """The metrics of the dev set: those without a network of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if metric not in ("comet", "bertscore")]
+    """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
+    return [metric for metric in config.task.metrics if metric not in NEURAL_METRICS]
 
 
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:

@@ -103,6 +103,19 @@ def test_help_names_every_choice() -> None:
         ("~method.num_samples", ["cannot be deleted"]),
         ("seed=1,2", ["seed is '1,2'", "add -m"]),
         ("task.source_template=a b: {c", ["cannot read"]),
+        ("~seed", ["seed was taken away"]),
+        ("model=null", ["model is None", "tiny_t5"]),
+        ("+model=tiny_t5", ["without the +"]),
+        ("trainer.num_samples=3", ["did you mean 'method.num_samples'?"]),
+        ("data.train=a.jsonl", ["it belongs to data=hub or data=local"]),
+        ("trainer.epochs=3", ["trainer.epochs=3 and trainer.max_steps=600 are both set"]),
+        ("trainer.max_steps=-1", ["trainer.epochs is not set"]),
+        ("task.metrics=[bleu,bleu]", ["names bleu twice"]),
+        ("task.metrics=[comet]", ["task.metrics is ['comet']", "bleu, chrf"]),
+        ("task.target_template=fixed", ["task.target_template is 'fixed'", "a field of the records"]),
+        ("model.pretrained=", ["model.pretrained is ''"]),
+        ("checkpoint=outputs/a/model", ["with run=evaluate or run=predict only", "model.pretrained=outputs/a/model"]),
+        ("inputs=a.txt", ["with run=predict only"]),
         ("+method.nmu_samples=3", ["method.nmu_samples", "did you mean 'num_samples'?"]),
     ],
 )
@@ -127,6 +140,7 @@ def test_contradictions_are_named(tmp_path: Path) -> None:
     assert "data.train.path is not set" in error_of("data=hub", "task=custom")
     assert "inputs is not set" in error_of("run=predict", "checkpoint=somewhere")
     assert "an existing file" in error_of("run=predict", "checkpoint=somewhere", "inputs=nowhere.txt")
+    assert "it belongs to method=warmup" in error_of("method=sft", "method.num_samples=4")
 
 
 def test_a_free_mapping_may_get_new_entries(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from warmup.config.schema import TOY_LANGUAGE, TaskConfig
-from warmup.data.examples import EmptyText, Wording, template_fields
+from warmup.config.templates import template_fields
+from warmup.data.examples import EmptyText, Wording
 from warmup.errors import UserError
 
 TRANSLATION = Wording(
@@ -83,8 +84,8 @@ def test_a_missing_field_names_what_there_is_and_the_cure() -> None:
 
 
 def test_null_and_nan_are_missing() -> None:
-    assert "no field 'target'" in error_of(TRANSLATION, {"source": "a", "target": None})
-    assert "no field 'target'" in error_of(TRANSLATION, {"source": "a", "target": float("nan")})
+    assert "field 'target' is null" in error_of(TRANSLATION, {"source": "a", "target": None})
+    assert "field 'target' is NaN" in error_of(TRANSLATION, {"source": "a", "target": float("nan")})
 
 
 def test_numbers_become_text_and_structures_are_refused() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from warmup.config.schema import (
     METRIC_SCORES,
+    NEURAL_METRICS,
     TASK_METRICS,
     TOY_LANGUAGE,
     Config,
@@ -24,6 +24,7 @@ from warmup.config.schema import (
     TaskConfig,
     WarmupMethod,
 )
+from warmup.config.templates import record_fields
 from warmup.errors import UserError, nearest, wrong_value
 
 SPLITS = ("train", "validation", "test")
@@ -35,6 +36,9 @@ def check(composed: DictConfig) -> Config:
     Raises:
         UserError: naming the key, what it was and what is allowed.
     """
+    for own in dataclasses.fields(Config):
+        if own.name not in composed:  # `~key` gets past Hydra's own check
+            raise UserError(f"{own.name} was taken away (~{own.name}); allowed: to set it, {own.name}=VALUE")
     try:
         config = OmegaConf.to_object(composed)
     except MissingMandatoryValue as error:
@@ -46,7 +50,7 @@ def check(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     for key, value, field in _leaves(config):
         check_value(key, value, field)
-    _check_task(config.task)
+    _check_task(config.task, trains=config.run in ("all", "train"))
     _check_languages(config)
     if config.run in ("all", "train", "evaluate"):
         _check_data(config)
@@ -77,6 +81,8 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
     """
     if value is None:
         return
+    if value == "":
+        raise wrong_value(key, value, "a text that is not empty")
     if field.metadata.get("mapping"):
         if not isinstance(value, dict) or not all(isinstance(word, str) for pair in value.items() for word in pair):
             raise wrong_value(key, value, "a mapping of names, as '{source: question, target: reply}'")
@@ -99,7 +105,9 @@ def range_in_words(field: dataclasses.Field[Any]) -> str:
     return f"at least {low}" if high is None else f"{low} to {high}"
 
 
-def _check_task(task: TaskConfig) -> None:
+def _check_task(task: TaskConfig, trains: bool) -> None:
+    for key in ("source_template", "target_template"):
+        record_fields(f"task.{key}", getattr(task, key))
     allowed = TASK_METRICS[task.name]
     if not task.metrics:
         raise wrong_value("task.metrics", [], f"at least one of {', '.join(allowed)}")
@@ -108,7 +116,14 @@ def _check_task(task: TaskConfig) -> None:
             raise wrong_value(
                 "task.metrics", metric, f"for {task.name}: {', '.join(allowed)}", nearest(metric, allowed)
             )
-    scores = [score for metric in task.metrics for score in METRIC_SCORES[metric]]
+        if task.metrics.count(metric) > 1:
+            raise UserError(f"task.metrics names {metric} twice; allowed: each metric once")
+    if not trains:
+        return
+    scores = [score for metric in task.metrics if metric not in NEURAL_METRICS for score in METRIC_SCORES[metric]]
+    if not scores:
+        quick = [metric for metric in allowed if metric not in NEURAL_METRICS]
+        raise wrong_value("task.metrics", task.metrics, f"one of {', '.join(quick)} among them, to pick the checkpoint")
     if task.selection_metric not in scores:
         suggestion = nearest(task.selection_metric, scores)
         raise wrong_value("task.selection_metric", task.selection_metric, ", ".join(scores), suggestion)
@@ -203,11 +218,21 @@ def _check_training(config: Config) -> None:
     steps = config.trainer.max_steps
     if steps == 0:
         raise wrong_value("trainer.max_steps", steps, "-1 (as trainer.epochs says) or at least 1")
+    if steps > 0 and config.trainer.epochs is not None:
+        raise UserError(
+            f"trainer.epochs={config.trainer.epochs:g} and trainer.max_steps={steps} are both set; "
+            "allowed: one of them (trainer.max_steps=-1 goes by trainer.epochs)"
+        )
+    if steps < 0 and config.trainer.epochs is None:
+        raise UserError("trainer.epochs is not set, and trainer.max_steps=-1 goes by it: give trainer.epochs=VALUE")
     method = config.method
     if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
         raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
-    if config.device == "cuda" and not torch.cuda.is_available():
-        raise wrong_value("device", "cuda", "auto or cpu: this machine has no usable CUDA device")
+    if config.device == "cuda":
+        import torch  # here, since it takes seconds that a typing mistake or --help need not wait for
+
+        if not torch.cuda.is_available():
+            raise wrong_value("device", "cuda", "auto or cpu: this machine has no usable CUDA device")
 
 
 def _check_metric_models(config: Config) -> None:
@@ -224,6 +249,14 @@ def _looks_like_a_path(name: str) -> bool:
 
 
 def _check_run(config: Config) -> None:
+    if config.checkpoint and config.run in ("all", "train"):
+        raise wrong_value(
+            "checkpoint",
+            config.checkpoint,
+            f"with run=evaluate or run=predict only; to train on from a model, model.pretrained={config.checkpoint}",
+        )
+    if config.inputs and config.run != "predict":
+        raise wrong_value("inputs", config.inputs, "with run=predict only")
     if config.run in ("evaluate", "predict") and not config.checkpoint and not config.model.pretrained:
         raise UserError(
             f"checkpoint is not set: run={config.run} needs a trained model, checkpoint=outputs/RUN/model or a hub name"

@@ -42,7 +42,7 @@ def explain_composition(arguments: Sequence[str], multirun: bool, error: Excepti
         base = _compose(choices)
         for override in overrides:
             if override.key_or_group not in groups and not override.key_or_group.startswith("hydra"):
-                _check_override(override, base, list(groups))
+                _check_override(override, base, groups)
     except UserError as explained:
         return explained
     except Exception:  # whatever else is wrong, Hydra's message is better than a failure to explain it
@@ -74,10 +74,14 @@ def _single_overrides(text: str, multirun: bool) -> Iterator[Override]:
 
 
 def _check_choice(override: Override, groups: dict[str, list[str]]) -> None:
-    value = override.value()
-    choices = groups[override.key_or_group]
-    if value is not None and not override.is_delete() and value not in choices:
-        raise wrong_value(override.key_or_group, value, ", ".join(choices), nearest(value, choices))
+    group, value = override.key_or_group, override.value()
+    choices = groups[group]
+    if override.is_delete():
+        return
+    if value not in choices:
+        raise wrong_value(group, value, ", ".join(choices), nearest(value, choices))
+    if override.is_add():
+        raise UserError(f"{override.input_line!r}: every group is there already; write {group}={value}, without the +")
 
 
 def _compose(overrides: list[str]) -> DictConfig:
@@ -86,17 +90,17 @@ def _compose(overrides: list[str]) -> DictConfig:
         return compose("config", overrides)
 
 
-def _check_override(override: Override, base: DictConfig, groups: list[str]) -> None:
+def _check_override(override: Override, base: DictConfig, groups: dict[str, list[str]]) -> None:
     key = override.key_or_group
     known = list(_keys(base))
     if key not in known:
         parent, _, name = key.rpartition(".")
         if parent in known and parent.endswith("fields"):
             raise UserError(f"{key}: write the whole mapping, as '{parent}={{{name}: COLUMN}}'")
-        siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent] if parent else []
+        beside = [other for other in known if other.rpartition(".")[0] == parent] if parent else []
         top_level = dict.fromkeys([*groups, *(name for name in known if "." not in name)])
-        allowed = ", ".join(siblings or top_level)
-        near = nearest(key, [*known, *groups]) or nearest(name, siblings)
+        allowed = ", ".join([other.rpartition(".")[2] for other in beside] or top_level)
+        near = _choice_with_key(key, groups) or _nearest_key(key, beside, [*known, *groups])
         raise UserError(f"there is no key {key!r} (it was given as {override.input_line!r}); allowed: {allowed}{near}")
     if override.is_delete():
         raise UserError(f"{override.input_line!r}: a key of the configuration cannot be deleted, only set")
@@ -104,6 +108,25 @@ def _check_override(override: Override, base: DictConfig, groups: list[str]) -> 
         OmegaConf.update(base, key, override.value())
     except (OmegaConfBaseException, ValueError) as error:
         raise wrong_value(key, override.value(), _allowed_in_words(key, base)) from error
+
+
+def _choice_with_key(key: str, groups: dict[str, list[str]]) -> str:
+    """`"; it belongs to method=warmup"` for a key that other choices of its group have, or the empty string."""
+    group = key.partition(".")[0]
+    if group in ("data", "method"):
+        owners = [choice for choice in groups[group] if key in _keys(_compose([f"{group}={choice}"]))]
+        if owners:
+            return "; it belongs to " + " or ".join(f"{group}={owner}" for owner in owners)
+    return ""
+
+
+def _nearest_key(key: str, beside: list[str], known: list[str]) -> str:
+    """The nearest of the keys beside it; else one of the same name elsewhere; else the nearest of all."""
+    name = key.rpartition(".")[2]
+    if nearest(name, [other.rpartition(".")[2] for other in beside]):
+        return nearest(key, beside)
+    elsewhere = [other for other in known if other.rpartition(".")[2] == name]
+    return nearest(key, elsewhere) or ("" if beside else nearest(key, known))
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

@@ -29,6 +29,8 @@ METRIC_SCORES = {
     "comet": ["comet"],
     "bertscore": ["bertscore"],
 }
+# These load a model of their own: too slow for every evaluation on the dev set, so they pick no checkpoint.
+NEURAL_METRICS = ("comet", "bertscore")
 # ISO 639 keeps qaa..qtz for private use: the code of the language that the toy generator makes up.
 TOY_LANGUAGE = "qtz"
 
@@ -185,7 +187,7 @@ class TrainerConfig:
     """Optimisation, passed to the Hugging Face Trainer."""
 
     max_steps: int = number(-1, -1)  # -1: as many as `epochs` needs
-    epochs: float = number(1.0, 1e-6, 1e6)
+    epochs: float | None = number(None, 1e-6, 1e6)
     batch_size: int = number(16, 1, 65536)  # per device
     gradient_accumulation_steps: int = number(1, 1, 65536)
     learning_rate: float = number(1e-3, 1e-9, 10.0)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from warmup.config.schema import TOY_LANGUAGE
+from warmup.config.templates import record_fields
 from warmup.errors import UserError, nearest, wrong_value
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ LANGUAGES = {
     TOY_LANGUAGE: "Toyish",
 }
 _SURROGATE = re.compile("[\ud800-\udfff]")
-LANGUAGE_PLACEHOLDERS = ("source_language", "target_language")
 
 
 class EmptyText(UserError):
@@ -54,27 +53,6 @@ class Example:
     source: str  # the raw text as the data had it; the prompt where several fields make up the source
     prompt: str  # the worded source, which the model reads
     target: str | None  # the worded target; None where the data has no references
-
-
-def template_fields(template: str) -> list[str]:
-    """The placeholders of a template, in order and each once.
-
-    Raises:
-        UserError: unbalanced braces, or a placeholder that is not a plain `{name}`.
-    """
-    try:
-        parts = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise UserError(f"template {template!r}: {error}; write {{name}} for a field, {{{{ for a brace") from error
-    names: list[str] = []
-    for _, name, specification, conversion in parts:
-        if name is None:
-            continue
-        if not name.isidentifier() or specification or conversion:
-            raise UserError(f"template {template!r}: only plain placeholders such as {{source}} are allowed")
-        if name not in names:
-            names.append(name)
-    return names
 
 
 @dataclass(frozen=True)
@@ -94,12 +72,12 @@ class Wording:
     @cached_property
     def source_fields(self) -> list[str]:
         """The record's fields that the source is made of."""
-        return [name for name in template_fields(self.source_template) if name not in LANGUAGE_PLACEHOLDERS]
+        return record_fields("task.source_template", self.source_template)
 
     @cached_property
     def target_fields(self) -> list[str]:
         """The record's fields that the target is made of."""
-        return [name for name in template_fields(self.target_template) if name not in LANGUAGE_PLACEHOLDERS]
+        return record_fields("task.target_template", self.target_template)
 
     def example(self, record: Mapping[str, Any], where: str, with_target: bool = True) -> Example:
         """Word one record.
@@ -150,6 +128,8 @@ class Wording:
 
 def missing_field(name: str, record: Mapping[str, Any], where: str, key: str) -> UserError:
     """The error for a record without the field `name`: what it has instead, and the mapping `key` that mends it."""
+    if name in record:
+        return EmptyText(f"{where}: field '{name}' is {json.dumps(record[name])}, not text")
     present = [key for key, value in record.items() if value is not None]
     return UserError(
         f"{where}: no field '{name}', only {listing(present)}; "

@@ -10,12 +10,12 @@ from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import datasets
-import huggingface_hub
 from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.examples import listing
 from warmup.data.local import Row, changed, silent_datasets
+from warmup.environment import hub_answers
 from warmup.errors import UserError, nearest, wrong_value
 
 
@@ -41,21 +41,12 @@ def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
 
 def _load(path: str, split: HubSplit, key: str) -> datasets.Dataset:
     local = os.path.isdir(path)
-    offline = not local and not constants.HF_HUB_OFFLINE and not _reachable()
+    offline = not local and not constants.HF_HUB_OFFLINE and not hub_answers()
     with silent_datasets(), _no_bars() if local else nullcontext(), _offline_mode() if offline else nullcontext():
         try:
             return datasets.load_dataset(path, split.name, split=split.split)
         except Exception as error:
             raise _explained(error, split, key) from error
-
-
-def _reachable() -> bool:
-    """Whether the hub answers at all; asked once, because the libraries try for half a minute otherwise."""
-    try:
-        huggingface_hub.utils.get_session().head(constants.ENDPOINT, timeout=10)
-    except Exception:  # two major versions of the library raise errors of two different packages here
-        return False
-    return True
 
 
 @contextmanager

@@ -131,14 +131,15 @@ def _local_splits(data: LocalData, wording: Wording, needed: Sequence[str]) -> d
             found[split] = _local_split(data, wording, split, _limit(data, split))
     for split in needed:
         if not found[split]:
-            raise _nothing_left(split, len(whole), fractions)
+            raise _nothing_left(split, whole, fractions)
     return found
 
 
-def _nothing_left(split: str, total: int, fractions: Mapping[str, float]) -> UserError:
+def _nothing_left(split: str, whole: Sequence[Example], fractions: Mapping[str, float]) -> UserError:
     shares = ", ".join(f"data.{name}_fraction={fraction}" for name, fraction in fractions.items())
+    total = f"{len(whole)} training examples with {len({example.prompt for example in whole})} different sources"
     cure = f"raise data.{split}_fraction or give data.{split}=FILE" if split != "train" else "lower these fractions"
-    return UserError(f"the {split} split is empty: {shares} of {total} training examples leave it none; {cure}")
+    return UserError(f"the {split} split is empty: {shares} of {total} leave it none; {cure}")
 
 
 def _is_given(data: LocalData, split: str) -> bool:
@@ -204,8 +205,8 @@ def _word(row: Row, wording: Wording, fields: Mapping[str, str], key: str, with_
     record, where = row
     used = wording.source_fields + (wording.target_fields if with_target else [])
     values = {name: _column(record, fields[name], key, where) if name in fields else record.get(name) for name in used}
-    for name, value in values.items():
-        if value is None:
+    for name in used:
+        if name not in fields and name not in record:
             raise missing_field(name, record, where, key)
     return wording.example(values, where, with_target)
 

@@ -142,7 +142,7 @@ def _parse_json(text: str, where: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if "\n" in text else ""  # inside an array of many lines
-        raise UserError(f"{where}{line}: not JSON: {error.msg} at column {error.colno}") from error
+        raise UserError(f"{where}{line}: not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from error
     except RecursionError as error:
         raise UserError(f"{where}: not a record: nested too deeply") from error
 

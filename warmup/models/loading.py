@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from warmup.config.schema import ModelConfig
+from warmup.environment import hub_answers
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
 from warmup.models.families import Family, Model, family_of
@@ -77,12 +78,15 @@ def load_pretrained(path: str, revision: str | None = None) -> Backbone:
         raise UserError(f"{folder} is not a model checkpoint{hint}")
     if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
         raise UserError(f"there is no checkpoint folder {folder}")
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; a model checkpoint is a folder")
     name = str(folder) if folder.is_dir() else path
+    where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
-        config = AutoConfig.from_pretrained(name, revision=revision)
+        config = AutoConfig.from_pretrained(name, **where)
         auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision)
-        model = auto.from_pretrained(name, revision=revision, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(name, **where)
+        model = auto.from_pretrained(name, dtype=torch.float32, **where)
     except Exception as error:
         raise _loading_error(name, folder.is_dir(), error) from error
     if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
@@ -195,8 +199,9 @@ def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserErro
         )
     if any(isinstance(link, (OfflineModeIsEnabled, LocalEntryNotFoundError, NetworkError)) for link in chain):
         return UserError(
-            f"cannot reach the Hugging Face hub for the model {name}, and it is not in the local cache: connect once, "
-            "name a local folder with model.pretrained=FOLDER, or go on offline with model=tiny_t5 or model=scratch_t5"
+            f"cannot reach the Hugging Face hub for the model {name}, and it is neither cached nor a folder here: "
+            "connect once, name a local folder with model.pretrained=FOLDER, or go on offline with model=tiny_t5 or "
+            "model=scratch_t5"
         )
     if any(isinstance(link, RepositoryNotFoundError) for link in chain):
         return UserError(f"the hub has no model {name}, or it is private: check the spelling, or set HF_TOKEN")

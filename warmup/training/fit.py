@@ -105,7 +105,7 @@ def training_arguments(
     return TrainingArguments(
         output_dir=str(folder),
         max_steps=config.max_steps,
-        num_train_epochs=config.epochs,
+        num_train_epochs=config.epochs or 1.0,
         per_device_train_batch_size=config.batch_size,
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         learning_rate=config.learning_rate,

@@ -1,0 +1,42 @@
+"""The placeholders of a wording template: which fields of a record it needs."""
+
+from __future__ import annotations
+
+import string
+
+from warmup.errors import UserError, wrong_value
+
+LANGUAGE_PLACEHOLDERS = ("source_language", "target_language")
+
+
+def template_fields(template: str) -> list[str]:
+    """The placeholders of a template, in order and each once.
+
+    Raises:
+        UserError: unbalanced braces, or a placeholder that is not a plain `{name}`.
+    """
+    try:
+        parts = list(string.Formatter().parse(template))
+    except ValueError as error:
+        raise UserError(f"template {template!r}: {error}; write {{name}} for a field, {{{{ for a brace") from error
+    names: list[str] = []
+    for _, name, specification, conversion in parts:
+        if name is None:
+            continue
+        if not name.isidentifier() or specification or conversion:
+            raise UserError(f"template {template!r}: only plain placeholders such as {{source}} are allowed")
+        if name not in names:
+            names.append(name)
+    return names
+
+
+def record_fields(key: str, template: str) -> list[str]:
+    """The fields of a record that `template`, the value of `key`, is made of: its placeholders but the languages.
+
+    Raises:
+        UserError: a template that cannot be read, or one that says the same for every record.
+    """
+    names = [name for name in template_fields(template) if name not in LANGUAGE_PLACEHOLDERS]
+    if not names:
+        raise wrong_value(key, template, "a text with a field of the records in it, such as '{source}'")
+    return names
