@@ -192,7 +192,7 @@ class Sweep(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         with _exit_on_error():
-            failed = compare(folder)
+            failed = compare([folder], folder)
         print(NEXT_STEPS.format(folder=folder))
         if failed:
             sys.exit(1)

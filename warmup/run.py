@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import set_seed
 
-from warmup.config.checks import needed_splits
+from warmup.config.checks import needed_splits, run_folders
 from warmup.config.schema import NEURAL_METRICS, TOY_LANGUAGE, Config, HubData, LocalData, TaskConfig, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
@@ -30,8 +30,11 @@ from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
 from warmup.reporting import wandb_run
 from warmup.reporting.plots import write_figures
+from warmup.reporting.runs import find_runs
 from warmup.reporting.scores import print_scores
-from warmup.reporting.tables import failed_runs, print_table, write_comparison
+from warmup.reporting.tables import report_on
+from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
+from warmup.reporting.tables_latex import latex
 from warmup.run_folder import is_main_process
 from warmup.training.fit import Training, fit
 from warmup.training.trainer import EncodedExamples
@@ -47,7 +50,7 @@ def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]
     """
     quiet_libraries()
     if config.run == "tables":
-        compare(Path(config.runs).expanduser(), folder)
+        compare(run_folders(config.runs), folder)
         return
     if is_main_process():
         write_text(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
@@ -246,7 +249,7 @@ def report(
         },
     )
     if HydraConfig.get().mode == RunMode.RUN:
-        compare(folder)
+        compare([folder], folder)
 
 
 def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
@@ -284,11 +287,18 @@ def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger"))}
 
 
-def compare(folder: Path, output: Path | None = None) -> bool:
-    """Show and write the table and the figures of all runs below `folder`; true if one of them failed."""
-    output = output or folder
+def compare(folders: Sequence[Path], output: Path) -> bool:
+    """Show and write the tables and the figures of all runs in `folders` and below; true if one of them failed."""
     console = Console(soft_wrap=True, highlight=False)
-    print_table(write_comparison(folder, output), console)
-    for path in [output / "comparison.md", *write_figures(folder, output)]:
+    found = find_runs(folders)
+    report = report_on(found)
+    figures, undrawn = write_figures(found.runs, report.tables, output)
+    report.notes += undrawn
+    print_report(report, console)
+    written = []
+    for suffix, write in ((".md", markdown), (".tex", latex), (".csv", spreadsheet)):
+        written.append(output / f"comparison{suffix}")
+        write_text(written[-1], write(report))
+    for path in [*written, *figures]:
         console.print(f"written: {path}", markup=False)
-    return bool(failed_runs(folder))
+    return bool(found.failed)

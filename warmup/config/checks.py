@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -86,6 +87,11 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
     if field.metadata.get("mapping"):
         if not isinstance(value, dict) or not all(isinstance(word, str) for pair in value.items() for word in pair):
             raise wrong_value(key, value, "a mapping of names, as '{source: question, target: reply}'")
+        return
+    if field.metadata.get("folders"):
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            raise wrong_value(key, value, "a folder, a list of folders as [a,b], or a glob as 'outputs/2026-*'")
         return
     choices = field.metadata.get("choices")
     if choices and value not in choices:
@@ -271,5 +277,23 @@ def _check_run(config: Config) -> None:
         for key in ("predictions", "references", "sources"):
             if path := getattr(config, key):
                 check_file(key, path)
-    if config.run == "tables" and not Path(config.runs).expanduser().is_dir():
-        raise wrong_value("runs", config.runs, "a folder that holds runs")
+    if config.run == "tables":
+        run_folders(config.runs)
+
+
+def run_folders(runs: str | list[str]) -> list[Path]:
+    """The folders that `runs` names: one or a list, each a path or a glob such as outputs/2026-*.
+
+    Raises:
+        UserError: one of them matches no folder.
+    """
+    found = []
+    for name in [runs] if isinstance(runs, str) else runs:
+        path = Path(name).expanduser()
+        matches = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        folders = [match for match in matches if match.is_dir()]
+        if not folders:
+            beside = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise wrong_value("runs", name, "a folder that holds runs, a list [a,b] or a glob", nearest(path, beside))
+        found += folders
+    return found

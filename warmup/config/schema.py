@@ -50,6 +50,11 @@ def mapping() -> Any:
     return field(default=None, metadata={"mapping": True})
 
 
+def folders(default: str) -> Any:
+    """A folder, a list of folders, or globs. Not typed here: OmegaConf has no union of text and list."""
+    return field(default=default, metadata={"folders": True})
+
+
 @dataclass
 class HubSplit:
     """One split of a Hugging Face data set, and where its columns hold the task's fields."""
@@ -242,7 +247,7 @@ class Config:
     predictions: str | None = None  # for run=score: answers made by anything, JSON lines or plain text
     references: str | None = None  # for run=score: their references, where the predictions file has none
     sources: str | None = None  # for run=score: their sources, which COMET reads
-    runs: str = "outputs"  # the folder whose runs run=tables compares
+    runs: Any = folders("outputs")  # whose runs run=tables compares
     task: TaskConfig = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING

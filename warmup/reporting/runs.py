@@ -1,7 +1,8 @@
 """Finding runs in a folder, and telling which of them are seeds of one and the same experiment.
 
-A finished run left `metrics.json` in its folder, a failed one `error.txt`. Two runs are comparable when they agree
-in everything but method, seed and what does not change a result (where it logs, which device it used).
+A finished run left `metrics.json` in its folder, a failed one `error.txt`, one that is under way or was killed neither.
+Two runs are comparable when they agree in everything but method, seed and what does not change a result (where it
+logs, which device it used). A folder that cannot be read costs a line of its own, never the table.
 """
 
 from __future__ import annotations
@@ -9,10 +10,12 @@ from __future__ import annotations
 import math
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from warmup.errors import UserError
 from warmup.evaluation.metrics import Score
@@ -20,8 +23,10 @@ from warmup.files import read_json
 
 METHOD_NAMES = {"sft": "SFT", "warmup": "warmup"}
 # Overrides that the record itself states, or that leave the scores as they are: the key, or the group before a dot.
-NEUTRAL_KEYS = {"task", "data", "model", "seed", "run", "runs", "device", "checkpoint"}
-NEUTRAL_GROUPS = {"method", "logger", "hydra"}
+NEUTRAL_KEYS = {"task", "data", "model", "seed", "run", "runs", "device", "checkpoint", "inputs"}
+NEUTRAL_KEYS |= {"evaluation.batch_size", "trainer.logging_steps", "trainer.keep_checkpoints"}
+NEUTRAL_GROUPS = {"logger", "hydra"}
+TRAINING_STAGES = ("all", "evaluate")  # those that end in a metrics.json
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,9 @@ class Run:
         finished: when it was written, in seconds since the epoch.
         invalid_answers: share (0 to 1) of answers that are no label; None where no label was asked for.
         selection_metric: the dev score that picked the best checkpoint, where the record tells.
+        training_seconds: wall-clock time of training, where this run trained.
+        device: the name of the processor it ran on, where environment.json tells.
+        config: the resolved config.yaml beside the record, nested as in YAML; empty where there is none.
     """
 
     folder: Path
@@ -49,13 +57,16 @@ class Run:
     skipped: dict[str, str]
     invalid_answers: float | None
     selection_metric: str | None
+    training_seconds: float | None = None
+    device: str | None = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def experiment(self) -> dict[str, str]:
         """What SFT and warmup must share to be compared."""
         shared = {"task": self.task, "model": self.model, "data": self.data, "split": self.split}
         for key, value in self.overrides.items():
-            if key not in NEUTRAL_KEYS and key.split(".")[0] not in NEUTRAL_GROUPS:
+            if not _is_neutral(key) and key.split(".")[0] != "method":
                 shared[key] = value
         return shared
 
@@ -66,26 +77,71 @@ class Run:
             return {}
         return {key: value for key, value in self.overrides.items() if key.startswith("method.")}
 
+    @property
+    def settings(self) -> dict[str, str]:
+        """Each value of the resolved configuration that can change a score: dotted key -> value in words."""
+        return {key: value for key, value in _leaves(self.config) if not _is_neutral(key)}
 
-def find_runs(folder: Path) -> list[Run]:
-    """All finished runs in `folder` and below, by path.
+    @property
+    def num_samples(self) -> int | None:
+        """K, the warmups sampled per input and step; None for SFT, and where no record tells."""
+        if self.method == "sft":
+            return None
+        known = self.variant.get("method.num_samples") or self.settings.get("method.num_samples") or ""
+        return int(known) if known.isdecimal() else None
+
+
+@dataclass
+class FoundRuns:
+    """What some folders hold.
+
+    Attributes:
+        runs: the finished ones, by path.
+        failed: the folder of each failed run and the line that says why.
+        notes: a line for each folder that cannot be read or is half-written.
+    """
+
+    runs: list[Run] = field(default_factory=list)
+    failed: list[tuple[Path, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def find_runs(folders: Sequence[Path]) -> FoundRuns:
+    """All runs in `folders` and below; one that is reached twice counts once.
 
     Raises:
-        UserError: the folder is missing, or a `metrics.json` is broken (named).
+        UserError: a folder is missing.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder} is no folder; name the one that holds your runs, e.g. runs=outputs")
-    return [_read_run(path) for path in sorted(folder.rglob("metrics.json"))]
+    found = FoundRuns()
+    seen: set[Path] = set()
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"{folder} is no folder; name the one that holds your runs, e.g. runs=outputs")
+        names = ("metrics.json", "error.txt", "config.yaml")
+        for run in sorted({path.parent for name in names for path in folder.rglob(name)}):
+            if run.resolve() not in seen:
+                seen.add(run.resolve())
+                _add(found, run)
+    return found
 
 
-def failed_runs(folder: Path) -> list[tuple[Path, str]]:
-    """The run folders in `folder` and below that failed, each with the line that says why."""
-    failed = []
-    for path in sorted(folder.rglob("error.txt")):
-        if not (path.parent / "metrics.json").exists():
-            text = path.read_text(encoding="utf-8", errors="replace")
-            failed.append((path.parent, " ".join(text.split()) or "it left no reason"))
-    return failed
+def _add(found: FoundRuns, folder: Path) -> None:
+    if (folder / "metrics.json").exists():
+        try:
+            found.runs.append(_read_run(folder / "metrics.json"))
+        except UserError as error:
+            found.notes.append(f"Left out: {error}.")
+    elif (folder / "error.txt").exists():
+        found.failed.append((folder, _first_line(folder / "error.txt")))
+    elif _read_config(folder).get("run") in TRAINING_STAGES:
+        found.notes.append(f"Not finished: {folder} has no metrics.json; the command that began it goes on with it.")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        return _label(path.read_text(encoding="utf-8", errors="replace")) or "it left no reason"
+    except OSError as error:
+        return f"its reason cannot be read: {error.strerror or error}"
 
 
 def newest_runs(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -127,6 +183,26 @@ def varying_words(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return [", ".join(f"{names[key]} {setting.get(key, 'default')}" for key in keys) for setting in settings]
 
 
+def described(settings: Sequence[Mapping[str, str]], runs: Sequence[Sequence[Run]]) -> list[str]:
+    """`varying_words`, where a key that some settings lack has the value of their runs' configuration."""
+    keys = {key for setting in settings for key in setting}
+    known = [same[0].settings if same else {} for same in runs]
+    return varying_words(
+        [
+            {key: setting.get(key) or config[key] for key in keys if key in setting or key in config}
+            for setting, config in zip(settings, known, strict=True)
+        ]
+    )
+
+
+def variants_of(runs: Sequence[Run]) -> list[tuple[str, dict[str, str], list[Run]]]:
+    """Each variant of warmup among `runs`, in words, as settings, and its runs; num_samples 4 comes before 16."""
+    groups = group_by([run for run in runs if run.method == "warmup"], "variant")
+    words = described([variant for variant, _ in groups], [same for _, same in groups])
+    found = [(word, *group) for word, group in zip(words, groups, strict=True)]
+    return sorted(found, key=lambda item: _natural(item[0]))
+
+
 def _key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     # what everybody knows first: tables are sorted by this
     first = ["task", "model", "data", "split"]
@@ -147,25 +223,63 @@ def _read_run(path: Path) -> Run:
         return Run(
             folder=path.parent,
             finished=path.stat().st_mtime,
-            task=str(record["task"]),
-            data=str(record["data"]),
-            model=str(record["model"]),
+            task=_label(record["task"]),
+            data=_label(record["data"]),
+            model=_label(record["model"]),
             method=str(record["method"]),
             seed=int(record["seed"]),
-            overrides={str(key): str(value) for key, value in record["overrides"].items()},
-            split=str(record["split"]),
+            overrides={_label(key): _label(value) for key, value in record["overrides"].items()},
+            split=_label(record["split"]),
             examples=int(record["examples"]),
-            scores={k: Score(_finite(v["value"]), str(v["signature"])) for k, v in record["scores"].items()},
+            scores={k: Score(_finite(v["value"]), _label(v["signature"])) for k, v in record["scores"].items()},
             chance={k: {way: _finite(x) for way, x in v.items()} for k, v in record["chance"].items()},
-            skipped={str(key): str(value) for key, value in record["skipped"].items()},
+            skipped={str(key): _label(value) for key, value in record["skipped"].items()},
             invalid_answers=None if record["invalid_answers"] is None else _finite(record["invalid_answers"]),
             selection_metric=record.get("selection_metric"),
+            training_seconds=None if record.get("training_seconds") is None else _finite(record["training_seconds"]),
+            device=_read_device(path.parent),
+            config=_read_config(path.parent),
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         cause = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(
             f"{path} does not hold a run's metrics ({cause}); evaluate that run again or move it"
         ) from error
+
+
+def _read_config(folder: Path) -> Mapping[str, Any]:
+    """The run's config.yaml; empty where there is none that can be read, since only details hang on it."""
+    try:
+        text = (folder / "config.yaml").read_text(encoding="utf-8")
+        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, ValueError, yaml.YAMLError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _read_device(folder: Path) -> str | None:
+    try:
+        return str(read_json(folder / "environment.json")["device"])
+    except (UserError, KeyError, TypeError):
+        return None
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", _label(value)
+
+
+def _is_neutral(key: str) -> bool:
+    """Whether a key leaves the scores as they are, or the record itself states it."""
+    return key in NEUTRAL_KEYS or key.split(".")[0] in NEUTRAL_GROUPS
+
+
+def _label(value: Any) -> str:
+    """A text on one line without control characters, which a terminal would obey."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
 
 
 def _finite(value: Any) -> float:

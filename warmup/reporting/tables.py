@@ -1,290 +1,192 @@
-"""The comparison of SFT with warmup over all runs of a folder, for the terminal and as Markdown."""
+"""The tables of a set of runs: the paper's in its own layout where runs fill its rows, one comparison for all others.
+
+Layout only: the numbers come from `comparison`; `tables_formats` and `tables_latex` write each table for a terminal,
+Markdown, LaTeX and CSV.
+"""
 
 from __future__ import annotations
 
-import re
-import statistics
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from warmup.config.schema import METRIC_SCORES
 from warmup.errors import UserError
-from warmup.files import write_text
-from warmup.reporting.runs import Run, failed_runs, find_runs, group_by, newest_runs, varying_words
+from warmup.evaluation.significance import LEVEL, PairedComparison, holm
+from warmup.reporting.comparison import Comparison, Row, compare_runs, score_name
+from warmup.reporting.paired_tests import add_tests
+from warmup.reporting.paper import PaperRows, paper_rows
+from warmup.reporting.runs import FoundRuns
 
-SCORE_NAMES = {
-    "bleu": "BLEU",
-    "chrf": "chrF++",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "macro_f1": "macro F1",
-    "comet": "COMET",
-    "bertscore": "BERTScore",
-}
-SCORE_ORDER = [score for scores in METRIC_SCORES.values() for score in scores]
-EMPTY = "–"
-
-
-def score_name(score: str) -> str:
-    """A score's name as papers write it."""
-    return SCORE_NAMES.get(score, score)
+EMPTY = "—"
+STAR = "*"
 
 
 @dataclass(frozen=True)
-class Cell:
-    """A score over seeds: its mean, the sample standard deviation (None for one seed) and the number of seeds."""
-
-    mean: float
-    deviation: float | None
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f}" if self.deviation is None else f"{self.mean:.2f} ± {self.deviation:.2f}"
-
-
-@dataclass(frozen=True)
-class Row:
-    """One metric of one comparison; a method that was not run has no cell.
+class Line:
+    """One row as it is shown.
 
     Attributes:
-        detail: what tells this row from others of the same task and model, in words; often empty.
-        chance: {"uniform": percent, "majority": percent}, for metrics of labels.
+        labels: one per label column of the table.
+        row: the numbers; one without cells stays visibly empty.
+        paper: the paper's difference, where the paper states one.
+        p_value: of the row's test, after Holm's correction over the table.
     """
 
-    task: str
-    model: str
-    detail: str
-    metric: str
-    sft: Cell | None
-    warmup: Cell | None
-    chance: dict[str, float] | None = None
+    labels: tuple[str, ...]
+    row: Row
+    paper: float | None = None
+    p_value: float | None = None
 
     @property
-    def label(self) -> str:
-        """Task, model and detail on one line."""
-        return ", ".join(part for part in (self.task, self.model, self.detail) if part)
+    def significant(self) -> bool:
+        """Whether the difference is marked."""
+        return self.p_value is not None and self.p_value <= LEVEL
+
+
+@dataclass(frozen=True)
+class Table:
+    """Lines in blocks (divided by a rule), under a title, with the sentences that explain what the table shows.
+
+    Attributes:
+        name: of few plain letters, for a LaTeX label; unique in a report.
+        label_names: the titles of the label columns.
+        of_paper: whether it is one of the paper's tables, with the paper's differences beside ours.
+    """
+
+    name: str
+    title: str
+    label_names: tuple[str, ...]
+    blocks: Sequence[Sequence[Line]]
+    caption: Sequence[str]
+    of_paper: bool = False
 
     @property
-    def difference(self) -> float | None:
-        """Mean of warmup minus mean of SFT: negative where warmup loses."""
-        return None if self.sft is None or self.warmup is None else self.warmup.mean - self.sft.mean
+    def lines(self) -> list[Line]:
+        """Of all blocks."""
+        return [line for block in self.blocks for line in block]
 
 
 @dataclass
-class Comparison:
-    """The rows, what a reader must know to read them, and the signature of each metric."""
+class Report:
+    """Every table of some folders and what a reader must know beside them.
 
-    rows: list[Row] = field(default_factory=list)
+    Attributes:
+        notes: warnings, skipped metrics, repeated, failed and unreadable runs, a line each.
+        signatures: of each score, by its name in the record.
+    """
+
+    tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     signatures: dict[str, list[str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """One variant of warmup (or none that was run) and the SFT runs it is compared with."""
-
-    experiment: dict[str, str]
-    variant: dict[str, str]
-    sft: list[Run]
-    warmup: list[Run]
-
-
-def compare_runs(runs: Sequence[Run]) -> Comparison:
-    """Compare SFT, averaged over its seeds, with each variant of warmup, for every experiment among `runs`."""
-    kept, repeated = newest_runs(runs)
-    groups = []
-    for experiment, same in group_by(kept, "experiment"):
-        sft = [run for run in same if run.method == "sft"]
-        variants = group_by([run for run in same if run.method == "warmup"], "variant")
-        groups += [_Group(experiment, variant, sft, warmup) for variant, warmup in variants or [({}, [])]]
-    rows, warnings = [], []
-    for group, detail in zip(groups, _details(groups), strict=True):
-        rows += _rows(group, detail)
-        warnings += _warnings(group, detail)
-    return Comparison(rows, [*_explanations(rows), *warnings, *_skipped(kept), *repeated], _signatures(kept))
-
-
-def write_comparison(folder: Path, output: Path | None = None) -> Comparison:
-    """Compare all runs in `folder` and below, and write `comparison.md` into `output` (by default `folder`).
+def report_on(found: FoundRuns) -> Report:
+    """The tables of all runs that were found, and a note for each that is in none of them.
 
     Raises:
-        UserError: no run has finished or failed there, a `metrics.json` is broken, or the folder cannot be written.
+        UserError: nothing was found.
     """
-    runs, failed = find_runs(folder), failed_runs(folder)
-    if not runs and not failed:
-        raise UserError(f"{folder} holds no finished run; train one first, or name another folder with runs=FOLDER")
-    comparison = compare_runs(runs)
-    comparison.notes += [f"Failed: {path}: {reason}" for path, reason in failed]
-    write_text((output or folder) / "comparison.md", markdown_table(comparison))
-    return comparison
+    if not (found.runs or found.failed or found.notes):
+        raise UserError("no finished run there; train one first, or name another folder with runs=FOLDER")
+    comparison = compare_runs(found.runs)
+    comparison.rows, untested = add_tests(comparison.rows)
+    failed = [f"Failed: {path}: {reason}" for path, reason in found.failed]
+    notes = [*comparison.notes, *untested, *found.notes, *failed]
+    return Report(lay_out(comparison), notes, comparison.signatures)
 
 
-def print_table(comparison: Comparison, console: Console) -> None:
-    """Print the comparison; differences are green or red where the console has colours. Fits 80 columns."""
-    has_chance = any(row.chance for row in comparison.rows)
-    # a full table leaves no room for a second space between columns
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=0 if has_chance else (0, 1, 0, 0))
-    table.add_column("task, model", overflow="fold")
-    for name in ["metric", "SFT", "warmup", "difference", *(["chance"] if has_chance else []), "n"]:
-        table.add_column(name, justify="left" if name == "metric" else "right", no_wrap=True)
-    labels: dict[str, list[Row]] = defaultdict(list)
-    for row in comparison.rows:
-        labels[row.label].append(row)
-    for number, (_, rows) in enumerate(labels.items()):
-        if number:
-            table.add_row()
-        cells = [_cells(row) for row in rows]
-        columns = [Text("\n".join(column)) for column in zip(*cells, strict=True)]
-        columns[3] = Text("\n").join(Text(shown, style=_colour(shown)) for _, _, _, shown, *_ in cells)
-        if not has_chance:
-            del columns[4]
-        head = rows[0]
-        table.add_row(Text("\n".join(part for part in (head.task, head.model, head.detail) if part)), *columns)
-    console.print(table if comparison.rows else "No run has finished.")
-    for note in comparison.notes:
-        console.print(Text(f"- {note}"))
+def lay_out(comparison: Comparison) -> list[Table]:
+    """The paper's tables that these runs fill, then one table of everything else."""
+    papers = paper_rows(comparison.rows)
+    names = _unique([paper.table.name for paper in papers])
+    tables = [_paper_table(paper, name) for paper, name in zip(papers, names, strict=True)]
+    shown = {id(row) for paper in papers for row in paper.rows.values()}
+    others = [row for row in comparison.rows if id(row) not in shown]
+    if others:
+        tables.append(_comparison_table(others, "Other runs" if tables else "SFT against warmup"))
+    return tables
 
 
-def markdown_table(comparison: Comparison) -> str:
-    """The comparison as a Markdown page: table, notes, signatures."""
-    has_chance = any(row.chance for row in comparison.rows)
-    header = ["task", "model", "metric", "SFT", "warmup", "difference", "chance", "seeds"]
-    lines = [header, ["---"] * 3 + ["---:"] * 5]
-    for row in comparison.rows:
+def _unique(names: Sequence[str]) -> list[str]:
+    """`translation`, `translation_2`, ..."""
+    return [name + (f"_{names[:i].count(name) + 1}" if name in names[:i] else "") for i, name in enumerate(names)]
+
+
+def _comparison_table(rows: Sequence[Row], title: str) -> Table:
+    blocks: dict[str, list[Line]] = {}
+    for row in rows:
         model = f"{row.model} ({row.detail})" if row.detail else row.model
-        lines.append([_escape(cell) for cell in (row.task, model, *_cells(row))])
-    if not has_chance:
-        lines = [line[:6] + line[7:] for line in lines]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines) if comparison.rows else "No run has finished."
-    notes = [f"- {_escape(note)}" for note in comparison.notes]
-    for metric, signatures in comparison.signatures.items():
-        spans = ", ".join("`" + signature.replace("`", "'") + "`" for signature in signatures)
-        notes.append(f"- {_escape(score_name(metric))}: {spans}")
-    return "\n".join(["# SFT against warmup", "", table, "", *notes, ""])
+        line = Line((row.task, model, score_name(row.metric)), row)
+        blocks.setdefault(row.label, []).append(line)
+    return _table("comparison", title, ("task", "model", "metric"), list(blocks.values()))
 
 
-def _details(groups: Sequence[_Group]) -> list[str]:
-    """What tells each group from the others of its task and model, in words."""
-    details = [""] * len(groups)
-    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, group in enumerate(groups):
-        alike[group.experiment["task"], group.experiment["model"]].append(index)
-    for indices in alike.values():
-        with_warmup = [index for index in indices if groups[index].warmup]
-        words = dict(zip(indices, varying_words([groups[index].experiment for index in indices]), strict=True))
-        variants = varying_words([groups[index].variant for index in with_warmup])
-        variant_words = dict(zip(with_warmup, variants, strict=True))
-        for index in indices:
-            details[index] = ", ".join(part for part in (words[index], variant_words.get(index, "")) if part)
-    return details
+def _paper_table(paper: PaperRows, name: str) -> Table:
+    title = f"{paper.table.title} ({paper.settings})" if paper.settings else paper.table.title
+    tasks, gains = paper.table.tasks, paper.table.gains
+
+    def row(metric: str, task: str) -> Row:
+        return paper.rows.get((metric, task)) or Row(task, paper.table.model, "", metric, None, None)
+
+    if len(tasks) == 1:
+        lines = [Line((score_name(metric),), row(metric, tasks[0]), gain) for metric, gain in gains.items()]
+        return _table(name, title, ("metric",), [lines], of_paper=True)
+    blocks = []
+    for metric, gain in gains.items():
+        label = score_name(metric)
+        block = [Line((label, task.split()[-1]), row(metric, task)) for task in tasks]
+        average = paper.averages.get(metric) or Row("average", paper.table.model, "", metric, None, None)
+        blocks.append([*block, Line((label, "average"), average, gain)])
+    return _table(name, title, ("metric", "pair"), blocks, of_paper=True)
 
 
-def _rows(group: _Group, detail: str) -> list[Row]:
-    runs = [*group.sft, *group.warmup]
-    found = {metric for run in runs for metric in run.scores}
-    rows = []
-    for metric in sorted(found, key=_order):
-        levels = [run.chance[metric] for run in runs if metric in run.chance]
-        chance = {way: statistics.fmean(level[way] for level in levels) for way in levels[0]} if levels else None
-        cells = (_cell(group.sft, metric), _cell(group.warmup, metric))
-        rows.append(Row(group.experiment["task"], group.experiment["model"], detail, metric, *cells, chance))
-    return rows
+def _table(
+    name: str, title: str, label_names: tuple[str, ...], blocks: Sequence[Sequence[Line]], of_paper: bool = False
+) -> Table:
+    """Correct the p values of all lines together (Holm), and say in the caption what the table shows."""
+    tested = [line.row.test for block in blocks for line in block if line.row.test]
+    corrected = dict(zip(map(id, tested), holm([test.p_value for test in tested]), strict=True))
+    blocks = [[replace(line, p_value=corrected.get(id(line.row.test))) for line in block] for block in blocks]
+    return Table(name, title, label_names, blocks, _caption(blocks, of_paper), of_paper)
 
 
-def _cell(runs: Sequence[Run], metric: str) -> Cell | None:
-    values = [run.scores[metric].value for run in runs if metric in run.scores]
-    if not values:
-        return None
-    return Cell(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
-
-
-def _cells(row: Row) -> list[str]:
-    """Metric, SFT, warmup, difference, chance, seeds as they are shown."""
-    difference, chance = EMPTY, EMPTY
-    if row.difference is not None:
-        difference = f"{row.difference:+.2f}"
-        difference = "0.00" if difference in ("+0.00", "-0.00") else difference
-    if row.chance:
-        chance = "/".join(f"{row.chance[way]:.1f}" for way in ("uniform", "majority"))
-    counts = [cell.seeds if cell else 0 for cell in (row.sft, row.warmup)]
-    seeds = str(counts[0]) if counts[0] == counts[1] else f"{counts[0]}/{counts[1]}"
-    return [score_name(row.metric), str(row.sft or EMPTY), str(row.warmup or EMPTY), difference, chance, seeds]
-
-
-def _explanations(rows: Sequence[Row]) -> list[str]:
-    """How to read the columns that this table has."""
-    lines = ["Difference: mean of warmup minus mean of SFT; all scores are in percent (COMET times 100)."]
+def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
+    lines = [line for block in blocks for line in block]
+    rows = [line.row for line in lines]
     cells = [cell for row in rows for cell in (row.sft, row.warmup) if cell]
-    if any(cell.deviation is not None for cell in cells):
-        lines.append("±: sample standard deviation over seeds.")
+    text = ["Difference: mean of warmup minus mean of SFT; all scores are in percent (COMET times 100)."]
+    counts = {len(cell.values) for cell in cells}
+    if counts == {1}:
+        text.append("One seed each, so nothing is known of the spread over seeds.")
+    elif counts:
+        text.append(f"±: sample standard deviation over {'n' if len(counts) > 1 else counts.pop()} seeds.")
+    if any(row.seeds[0] != row.seeds[1] and all(row.seeds) for row in rows):
+        text.append("n: seeds of SFT/warmup where the two differ.")
     if any(row.chance for row in rows):
-        lines.append("Chance: guessing every label alike / always giving the most frequent label.")
-    if any("/" in _cells(row)[-1] for row in rows):
-        lines.append("Seeds: SFT/warmup where the two differ.")
-    return lines if rows else []
+        text.append("Chance: guessing every label alike / always giving the most frequent label.")
+    text += _about_tests(lines)
+    if of_paper:
+        averaged = ", an average over the eight pairs" if len(blocks) > 1 else ""
+        text.append(f"Paper: the difference that arXiv 2502.12304 reports{averaged}.")
+    if len(blocks) > 1 and of_paper:
+        text.append("Average: over the seeds that all pairs have; empty until every pair is there; not tested.")
+    if any(row.sft is None or row.warmup is None for row in rows):
+        text.append(f"{EMPTY}: not run or not scored.")
+    return text
 
 
-def _warnings(group: _Group, detail: str) -> list[str]:
-    """What makes a comparison less than it looks: answers that are no label, unlike tests, unlike signatures."""
-    name = ", ".join(part for part in (group.experiment["task"], group.experiment["model"], detail) if part)
-    runs = [*group.sft, *group.warmup]
-    lines = []
-    shares = []
-    for title, same in (("SFT", group.sft), ("warmup", group.warmup)):
-        invalid = [run.invalid_answers for run in same if run.invalid_answers is not None]
-        if any(invalid):
-            shares.append(f"{title} {100 * statistics.fmean(invalid):.1f}%")
-    if shares:
-        lines.append(f"Answers that are no label, counted as wrong: {', '.join(shares)} ({name}).")
-    sizes = sorted({run.examples for run in runs})
-    if len(sizes) > 1:
-        lines.append(f"Not the same test: {name} was scored on {' and '.join(map(str, sizes))} examples.")
-    for metric, signatures in _signatures(runs).items():
-        if len(signatures) > 1:
-            lines.append(f"Not the same metric: {score_name(metric)} of {name} has {len(signatures)} signatures.")
-    return lines
+def _about_tests(lines: Sequence[Line]) -> list[str]:
+    """How significance was decided, and that nothing is significant where nothing is marked."""
+    tests = [line.row.test for line in lines if line.row.test]
+    if not tests:
+        return []
+    kinds = " or ".join(sorted({_kind(test) for test in tests}))
+    corrected = f" after Holm's correction over the {len(tests)} tests of this table" if len(tests) > 1 else ""
+    by = f"at {LEVEL}{corrected} ({kinds})"
+    marked = any(line.significant for line in lines)
+    found = f"{STAR}: significant {by}." if marked else f"No difference is significant {by}."
+    return [found, "95% CI: confidence interval of the difference, paired bootstrap over test examples."]
 
 
-def _skipped(runs: Sequence[Run]) -> list[str]:
-    reasons: dict[str, set[str]] = defaultdict(set)
-    counts: dict[str, int] = defaultdict(int)
-    for run in runs:
-        for metric, reason in run.skipped.items():
-            reasons[reason].add(metric)
-        for reason in set(run.skipped.values()):
-            counts[reason] += 1
-    lines = []
-    for reason, metrics in sorted(reasons.items(), key=lambda item: min(_order(metric) for metric in item[1])):
-        names = ", ".join(score_name(metric) for metric in sorted(metrics, key=_order))
-        lines.append(f"Skipped: {names} in {counts[reason]} run{'s' if counts[reason] > 1 else ''}: {reason}")
-    return lines
-
-
-def _signatures(runs: Iterable[Run]) -> dict[str, list[str]]:
-    found: dict[str, set[str]] = defaultdict(set)
-    for run in runs:
-        for metric, score in run.scores.items():
-            found[metric].add(score.signature)
-    return {metric: sorted(found[metric]) for metric in sorted(found, key=_order)}
-
-
-def _order(metric: str) -> tuple[int, str]:
-    return (SCORE_ORDER.index(metric) if metric in SCORE_ORDER else len(SCORE_ORDER), metric)
-
-
-def _colour(difference: str) -> str:
-    return "green" if difference.startswith("+") else "red" if difference.startswith("-") else ""
-
-
-def _escape(text: str) -> str:
-    """Text that Markdown shows as it is, on one line, also inside a table and next to HTML."""
-    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*|\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", text)
+def _kind(test: PairedComparison) -> str:
+    exact = "exact McNemar test" if test.seeds == 1 else "exact paired test"
+    return "paired approximate randomisation" if test.p_exact is None else exact

@@ -1,0 +1,64 @@
+"""What the runs answered, example by example: `predictions.jsonl` read back, and whether runs answered one test set."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from warmup.errors import UserError
+from warmup.reporting.runs import Run
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """The lines of one `predictions.jsonl`, in the test set's order; one text each per example."""
+
+    sources: Sequence[str]
+    predictions: Sequence[str]
+    references: Sequence[str]
+
+    @property
+    def test_set(self) -> str:
+        """A digest that two runs share when they answered the same questions."""
+        return hashlib.sha256(json.dumps([self.sources, self.references]).encode()).hexdigest()
+
+
+def read_predictions(run: Run) -> Predictions:
+    """The answers of a run.
+
+    Raises:
+        UserError: the file is missing, cut off, or does not hold as many examples as were scored.
+    """
+    path = run.folder / "predictions.jsonl"
+    try:
+        return _read(path, path.stat().st_mtime_ns, run.examples)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+@lru_cache(maxsize=1)  # tests and test sets ask for the same run in turn
+def _read(path: Path, changed: int, examples: int) -> Predictions:
+    try:
+        with path.open(encoding="utf-8") as file:
+            records = [json.loads(line) for line in file if line.strip()]
+        columns = [[str(record[key]) for record in records] for key in ("source", "prediction", "reference")]
+    except (ValueError, KeyError, TypeError) as error:
+        cause = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{path} does not hold a run's answers ({cause})") from error
+    if len(records) != examples:
+        raise UserError(f"{path} holds {len(records)} answers, and {examples} were scored")
+    return Predictions(*columns)
+
+
+def distinct_test_sets(runs: Sequence[Run]) -> set[tuple[int, str]]:
+    """The test sets that `runs` were scored on: the number of examples and, where the answers are there, a digest."""
+    known = set()
+    for run in runs:
+        with suppress(UserError):
+            known.add((run.examples, read_predictions(run).test_set))
+    return known | {(run.examples, "") for run in runs if run.examples not in {size for size, _ in known}}
