@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
+from tests.reporting.conftest import Write
 from warmup.errors import UserError
-from warmup.reporting import plots
-from warmup.reporting.plots import write_figures
+from warmup.reporting import plots, plots_curves, plots_style
+from warmup.reporting.runs import find_runs
+from warmup.reporting.tables import report_on
 
-Write = Callable[..., Path]
-BLUE, VERMILLION = plots.SFT_STYLE["color"], plots.COLOURS[0]
+BLUE, VERMILLION = plots_style.SFT_STYLE["color"], plots_style.COLOURS[0]
 
 
-def made_up_history(method: str, start: float, steps: int = 50) -> list[dict[str, Any]]:
+def made_up_history(method: str, start: float = 3.0, steps: int = 50) -> list[dict[str, Any]]:
     history: list[dict[str, Any]] = []
     for step in range(10, steps + 1, 10):
         entry = {"step": step, "epoch": step / steps, "loss": 3.0, "target_nll": start * math.exp(-step / steps)}
@@ -32,31 +31,32 @@ def made_up_history(method: str, start: float, steps: int = 50) -> list[dict[str
     return [*history, {"step": steps, "train_runtime": 12.0}]
 
 
-@pytest.fixture
-def write_run(tmp_path: Path) -> Write:
-    count = 0
-
-    def write(method: str, seed: int = 1, start: float = 3.0, steps: int = 50, **values: Any) -> Path:
-        nonlocal count
-        count += 1
-        run = tmp_path / str(count)
-        run.mkdir()
-        record: dict[str, Any] = {"task": "translation de-en", "data": "toy", "model": "tiny_t5", "overrides": {}}
-        record |= {"method": method, "seed": seed, "split": "test", "examples": 200, "scores": {}, "chance": {}}
-        record |= {"skipped": {}, "invalid_answers": None} | values
-        (run / "metrics.json").write_text(json.dumps(record))
-        (run / "history.json").write_text(json.dumps(made_up_history(method, start, steps)))
-        return run
-
-    return write
+def draw(folder: Path) -> list[str]:
+    """Draw all runs below `folder` into it; the names of the files, and the notes, in one list."""
+    found = find_runs([folder])
+    files, notes = plots.write_figures(found.runs, report_on(found).tables, folder)
+    return [*(path.name for path in files), *notes]
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
-    """The figures by file name, caught before they become pictures."""
+    """The figures by name, caught before they become pictures."""
     caught: dict[str, Figure] = {}
-    monkeypatch.setattr(plots, "_write_png", lambda figure, path: caught.__setitem__(path.name, figure))
+
+    def catch(figure: Figure, path: Path) -> list[Path]:
+        caught[path.name] = figure
+        return []
+
+    monkeypatch.setattr(plots, "write_figure", catch)
     return caught
+
+
+def lines(axes: Any) -> dict[str, tuple[list[float], ...]]:
+    return {str(line.get_label()): tuple(np.asarray(line.get_xydata()).T.tolist()) for line in axes.get_lines()}
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def shows(path: Path, colour: str) -> bool:
@@ -64,103 +64,190 @@ def shows(path: Path, colour: str) -> bool:
     return bool((np.abs(picture - np.array(to_rgb(colour))).max(axis=2) < 0.01).sum() > 100)
 
 
-def bold_lines(figure: Figure, panel: int) -> dict[str, tuple[list[float], ...]]:
-    lines = [line for line in figure.axes[panel].get_lines() if line.get_linewidth() > 1]
-    return {str(line.get_label()): tuple(np.asarray(line.get_xydata()).T.tolist()) for line in lines}
-
-
-def test_both_figures_are_drawn_and_nothing_else_is_left(write_run: Write, tmp_path: Path) -> None:
+def test_every_figure_is_written_twice_and_nothing_else_is_left(write_answers: Write, tmp_path: Path) -> None:
     for seed in (1, 2):
-        write_run("sft", seed, 3.0 + seed)
-        write_run("warmup", seed, 4.0 + seed)
-    written = write_figures(tmp_path)
-    assert written == [tmp_path / "learning_curves.png", tmp_path / "warmup_gauges.png"]
-    assert shows(written[0], BLUE) and shows(written[0], VERMILLION)
-    assert shows(written[1], VERMILLION) and not shows(written[1], BLUE)
-    assert {path.name for path in tmp_path.iterdir()} == {"1", "2", "3", "4", *(path.name for path in written)}
+        write_answers("sft", 5 + seed, seed=seed, history=made_up_history("sft", seed))
+        for samples in ("2", "4"):
+            overrides = {"method.num_samples": samples}
+            history = made_up_history("warmup", seed)
+            write_answers("warmup", 15, seed=seed, overrides=overrides, history=history, training_seconds=40.0)
+    written = draw(tmp_path)
+    names = ["learning_curves", "differences", "quality_against_samples", "quality_against_cost", "warmup_gauges"]
+    assert written == [name + suffix for name in names for suffix in (".png", ".svg")]
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", *written}
+    for name in names:
+        assert shows(tmp_path / f"{name}.png", VERMILLION)
+        assert shows(tmp_path / f"{name}.png", BLUE) == (name not in ("warmup_gauges", "differences"))
+        height, width = imread(tmp_path / f"{name}.png").shape[:2]
+        assert width == 990 and height < 9 * 300  # one column of a page at 300 dots per inch
+        svg = (tmp_path / f"{name}.svg").read_text()
+        assert svg.startswith("<?xml") and "<dc:date>" not in svg and str(tmp_path) not in svg
+    before = {name: (tmp_path / name).read_bytes() for name in written}
+    draw(tmp_path)
+    assert before == {name: (tmp_path / name).read_bytes() for name in written}
 
 
-def test_a_single_run_of_sft_has_no_gauges(write_run: Write) -> None:
-    run = write_run("sft", task="a $ in the_label^ \\x{")
-    assert write_figures(run) == [run / "learning_curves.png"]
+def test_curves_are_means_over_seeds_with_a_band(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    write_run("sft", 1, history=made_up_history("sft", 3.0))
+    write_run("warmup", 1, history=made_up_history("warmup", 4.0))
+    write_run("warmup", 2, history=made_up_history("warmup", 6.0, steps=30))  # stopped early: the mean ends with it
+    draw(tmp_path)
+    score, likelihood = figures["learning_curves"].axes
+    assert score.get_ylabel() == "dev BLEU" and score.get_xlabel() == "optimiser step"
+    assert "nats per token" in likelihood.get_ylabel()
+    assert lines(score) == {
+        "SFT": ([10, 20, 30, 40, 50], [13, 23, 33, 43, 53]),
+        "warmup": ([10, 20, 30], [15, 25, 35]),
+    }
+    (band,) = score.collections
+    edge = band.get_paths()[0].vertices
+    assert edge[:, 1].min() == pytest.approx(15 - 2**0.5) and edge[:, 1].max() == pytest.approx(35 + 2**0.5)
+    assert legend(figures["learning_curves"]) == ["SFT", "warmup"]
+    assert "standard deviation over seeds" in figures["learning_curves"].legends[0].get_title().get_text()
+    titles = [axes.get_title() for axes in figures["warmup_gauges"].axes]
+    assert titles == ["token entropy (nats)", "gain by warmups (nats)", "my own gauge"]
 
 
-def test_curves_are_means_over_seeds(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
-    write_run("sft", 1, 3.0)
-    write_run("warmup", 1, 4.0)
-    write_run("warmup", 2, 6.0, steps=30)  # stopped early: the mean ends where it does
-    write_figures(tmp_path)
-    score, likelihood = figures["learning_curves.png"].axes[:2]
-    assert score.get_ylabel() == "dev BLEU"
-    assert "nats per token" in likelihood.get_ylabel() and likelihood.get_xlabel() == "optimiser step"
-    lines = bold_lines(figures["learning_curves.png"], 0)
-    assert lines["SFT"] == ([10, 20, 30, 40, 50], [13, 23, 33, 43, 53])
-    assert lines["warmup"] == ([10, 20, 30], [15, 25, 35])
-    assert len(score.get_lines()) == 4  # two bold ones, and a thin one for each seed of warmup
-    assert set(bold_lines(figures["learning_curves.png"], 1)) == {"SFT", "warmup"}
-    names = [axes.get_ylabel() for axes in figures["warmup_gauges.png"].axes]
-    assert names == ["token entropy\n(nats)", "gain by\nwarmups (nats)", "my\nown\ngauge"]
+def test_the_target_behind_three_warmups_is_one_panel(
+    write_run: Write, tmp_path: Path, figures: dict[str, Figure]
+) -> None:
+    values = {"warmup/target_nll_own": 1.0, "warmup/target_nll_shuffled": 2.0, "target_nll_empty": 3.0}
+    write_run("warmup", history=[{"step": step, **values} for step in (10, 20)])
+    draw(tmp_path)
+    (axes,) = figures["warmup_gauges"].axes
+    assert {name: y for name, (_, y) in lines(axes).items()} == {"own": [1, 1], "another's": [2, 2], "none": [3, 3]}
 
 
 def test_experiments_and_variants_are_told_apart(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
-    for task in ("logiqa", "summarization", "translation de-en", "translation en-de"):
-        write_run("sft", task=task)
-        for samples in ("4", "16"):
-            write_run("warmup", task=task, overrides={"method.num_samples": samples})
-    write_figures(tmp_path)
-    titles = [axes.get_title() for axes in figures["learning_curves.png"].axes if axes.get_title()]
-    tasks = ["logiqa", "summarization", "translation de-en", "translation en-de"]
-    assert titles == [f"{task}\ntiny_t5" for task in tasks]  # four panels, the last in a second row
-    assert set(bold_lines(figures["learning_curves.png"], 0)) == {
-        "SFT",
-        "warmup, num_samples 4",
-        "warmup, num_samples 16",
-    }
+    tasks = ["logiqa", "summarization", "translation de-en", "translation en-de", "translation en-fr", "translation fr"]
+    for task in tasks:
+        write_run("sft", task=task, history=made_up_history("sft"))
+        for samples in ("16", "4"):
+            overrides = {"method.num_samples": samples}
+            write_run("warmup", task=task, overrides=overrides, history=made_up_history("warmup"))
+    draw(tmp_path)
+    pages = [figures["learning_curves"], figures["learning_curves_2"]]
+    titles = [part.get_suptitle() for page in pages for part in page.subfigs]
+    assert titles == [f"{task}, tiny_t5" for task in tasks]
+    assert len(pages[0].subfigs) == plots_curves.MOST_EXPERIMENTS
+    assert legend(pages[1]) == ["SFT", "warmup, num_samples 4", "warmup, num_samples 16"]
+    assert sum(name.startswith("warmup_gauges") for name in figures) == len(tasks)
 
 
-def test_the_stated_selection_metric_is_drawn(write_run: Write, figures: dict[str, Figure]) -> None:
-    run = write_run("sft", selection_metric="chrf")
-    write_figures(run)
-    assert figures["learning_curves.png"].axes[0].get_ylabel() == "dev chrF++"
-    assert bold_lines(figures["learning_curves.png"], 0)["SFT"][1] == [1.0] * 5
+def test_the_stated_selection_metric_is_drawn(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    write_run("sft", selection_metric="chrf", history=made_up_history("sft"))
+    draw(tmp_path)
+    axes = figures["learning_curves"].axes[0]
+    assert axes.get_ylabel() == "dev chrF++" and lines(axes)["SFT"][1] == [1.0] * 5
+    assert set(figures) == {"learning_curves"}  # one method: nothing to compare
 
 
-def test_long_histories_are_averaged_over_spans(write_run: Write, figures: dict[str, Figure]) -> None:
-    run = write_run("sft", steps=10_000)
-    write_figures(run)
-    steps, values = bold_lines(figures["learning_curves.png"], 1)["SFT"]
-    assert len(steps) == plots.MOST_POINTS and steps[-1] == 10_000
+def test_long_histories_are_averaged_over_spans(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    write_run("sft", history=made_up_history("sft", steps=10_000))
+    draw(tmp_path)
+    steps, values = lines(figures["learning_curves"].axes[1])["SFT"]
+    assert len(steps) == plots_curves.MOST_POINTS and steps[-1] == 10_000
     first = [3.0 * math.exp(-step / 10_000) for step in range(10, 101, 10)]
     assert values[0] == pytest.approx(sum(first) / 10)
 
 
-def test_values_that_are_no_numbers_are_left_out(write_run: Write, figures: dict[str, Figure]) -> None:
-    run = write_run("sft")
-    history = [{"step": 10, "target_nll": None}, {"step": 20, "target_nll": math.inf}, {"step": 30, "target_nll": 2.0}]
-    (run / "history.json").write_text(json.dumps([*history, {"train_loss": 1.0}]))
-    write_figures(run)
-    assert bold_lines(figures["learning_curves.png"], 1)["SFT"] == ([30], [2.0])
+def test_values_that_are_no_numbers_are_left_out(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    broken: list[dict[str, Any]] = [{"step": 10, "target_nll": None}, {"step": 20, "target_nll": math.inf}, {"x": 1}]
+    write_run("sft", history=[*broken, {"step": "30", "target_nll": 1.0}, {"step": 30, "target_nll": 2.0}])
+    draw(tmp_path)
+    (axes,) = figures["learning_curves"].axes
+    assert lines(axes)["SFT"] == ([30], [2.0])
+
+
+def test_seeds_that_share_no_step_are_drawn_one_by_one(
+    write_run: Write, tmp_path: Path, figures: dict[str, Figure]
+) -> None:
+    write_run("sft", 1, history=[{"step": 10, "target_nll": 1.0}])
+    write_run("sft", 2, history=[{"step": 15, "target_nll": 2.0}])
+    draw(tmp_path)
+    drawn = figures["learning_curves"].axes[0].get_lines()
+    assert [line.get_xydata().tolist() for line in drawn] == [[[10, 1]], [[15, 2]]]
+
+
+def test_differences_have_their_intervals(write_answers: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    write_answers("sft", 5)
+    write_answers("warmup", 15)
+    write_answers("sft", 5, model="other")
+    write_answers("warmup", 5, model="other")
+    draw(tmp_path)
+    first, second = figures["differences"].axes
+    assert first.get_title(loc="left") == "logiqa, other" and second.get_title(loc="left") == "logiqa, tiny_t5"
+    assert [label.get_text() for label in first.get_yticklabels()] == ["accuracy"]
+    _, bar, dot = second.get_lines()
+    test = report_on(find_runs([tmp_path])).tables[0].lines[1].row.test
+    assert test and list(bar.get_xdata()) == [test.low, test.high] and list(dot.get_xdata()) == [50.0]
+    assert legend(figures["differences"]) == ["ours", "ours, significant"]
+
+
+def test_quality_against_samples_and_cost(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    for seed in (1, 2):
+        write_run("sft", seed, 10.0 + seed, training_seconds=600)
+        for samples in (2, 4):
+            config = {"method": {"num_samples": samples}}  # the default is no override
+            overrides = {} if samples == 4 else {"method.num_samples": "2"}
+            seconds = 600 * samples
+            write_run(
+                "warmup", seed, 10.0 + samples * seed, overrides=overrides, config=config, training_seconds=seconds
+            )
+    draw(tmp_path)
+    (axes,) = figures["quality_against_samples"].axes
+    assert axes.get_ylabel() == "test BLEU" and "K" in axes.get_xlabel()
+    sft, warmup = axes.get_lines()[:2]
+    assert sft.get_ydata() == [11.5, 11.5] and warmup.get_xydata().tolist() == [[2, 13], [4, 16]]
+    (axes,) = figures["quality_against_cost"].axes
+    assert axes.get_xlabel() == "training time (min)"
+    points = [container.lines[0].get_xydata().tolist()[0] for container in axes.containers]
+    assert points == [[10, 11.5], [20, 13], [40, 16]]
+    assert legend(figures["quality_against_cost"]) == ["SFT", "warmup, num_samples 2", "warmup, num_samples 4"]
+
+
+def test_nothing_is_cut_off(write_run: Write, tmp_path: Path) -> None:
+    """Titles, labels and legends of very long names leave a white frame around every picture."""
+    names = {"task": "custom " + "long_name_without_a_space" * 4, "model": "some organisation/and its model " * 3}
+    for method in ("sft", "warmup"):
+        for rate in ("0.1", "0.01"):
+            overrides = {"trainer.learning_rate": rate, f"method.{'x' * 70}": rate}
+            write_run(method, bleu=10.0, **names, overrides=overrides, history=made_up_history(method))
+    written = [name for name in draw(tmp_path) if name.endswith(".png")]
+    assert len(written) == 5  # two pages of gauges
+    for name in written:
+        picture = imread(tmp_path / name)[:, :, :3]
+        for edge in (picture[:3], picture[-3:], picture[:, :3], picture[:, -3:]):
+            assert edge.min() == 1.0, name
 
 
 def test_without_a_history_nothing_is_drawn(write_run: Write, tmp_path: Path) -> None:
-    run = write_run("sft")
-    (run / "history.json").write_text("[]")
-    assert write_figures(run) == []
-    (run / "history.json").unlink()
-    assert write_figures(tmp_path) == []
+    write_run("sft", history=[])
+    write_run("sft", 2)
+    assert draw(tmp_path) == []
 
 
-def test_a_broken_history_is_named(write_run: Write) -> None:
-    run = write_run("sft")
-    for text in ("{", '{"step": 1}'):
-        (run / "history.json").write_text(text)
-        with pytest.raises(UserError, match=str(run / "history.json")):
-            write_figures(run)
+def test_a_broken_history_costs_a_line_and_not_the_figures(write_run: Write, tmp_path: Path) -> None:
+    for seed, text in enumerate(("{", '{"step": 1}'), start=1):
+        (write_run("sft", seed, folder=f"broken{seed}") / "history.json").write_text(text)
+    write_run("warmup", history=made_up_history("warmup"))
+    written = draw(tmp_path)
+    assert "learning_curves.png" in written
+    for seed in (1, 2):
+        assert sum(f"broken{seed}" in line for line in written) == 1
 
 
-def test_a_folder_that_cannot_be_written_is_said(write_run: Write) -> None:
-    run = write_run("sft")
-    (run / "learning_curves.png").mkdir()
+def test_a_folder_that_cannot_be_written_is_said(write_run: Write, tmp_path: Path) -> None:
+    write_run("sft", history=made_up_history("sft"))
+    (tmp_path / "learning_curves.png").mkdir()
     with pytest.raises(UserError, match="cannot write .*learning_curves.png"):
-        write_figures(run)
-    assert not list(run.glob(".learning*"))
+        draw(tmp_path)
+    assert not list(tmp_path.glob(".learning*"))
+
+
+def test_a_letter_that_the_font_lacks_is_no_warning(
+    write_run: Write, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    write_run("sft", task="中文 $x^{", history=made_up_history("sft"))
+    assert "learning_curves.svg" in draw(tmp_path)
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]

@@ -4,115 +4,102 @@ from __future__ import annotations
 
 import io
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.console import Console
 
+from tests.reporting.conftest import Write
 from warmup.errors import UserError
-from warmup.reporting.runs import failed_runs, find_runs
-from warmup.reporting.tables import Cell, Row, markdown_table, print_table, write_comparison
-
-Write = Callable[..., Path]
-
-
-@pytest.fixture
-def write_run(tmp_path: Path) -> Write:
-    """Write a finished run's folder; `bleu` is its score, other keys of metrics.json can be given by name."""
-    count = 0
-
-    def write(method: str, seed: int, bleu: float | None = None, folder: str = "", **values: Any) -> Path:
-        nonlocal count
-        count += 1
-        run = tmp_path / "runs" / (folder or str(count))
-        run.mkdir(parents=True)
-        (run / "config.yaml").touch()
-        record: dict[str, Any] = {
-            "task": "translation de-en",
-            "data": "toy",
-            "model": "tiny_t5",
-            "method": method,
-            "seed": seed,
-            "overrides": {},
-            "split": "test",
-            "examples": 200,
-            "scores": {} if bleu is None else {"bleu": {"value": bleu, "signature": "nrefs:1|tok:13a"}},
-            "chance": {},
-            "skipped": {},
-            "invalid_answers": None,
-            "training_seconds": 12.3,
-            "decoding_seconds": 1.2,
-        }
-        (run / "metrics.json").write_text(json.dumps(record | values), encoding="utf-8")
-        os.utime(run / "metrics.json", (1_000_000 + count, 1_000_000 + count))
-        return run
-
-    return write
+from warmup.reporting.runs import find_runs
+from warmup.reporting.tables import Line, Report, report_on
+from warmup.reporting.tables_formats import markdown, print_report
 
 
-def table_lines(text: str) -> list[str]:
-    return [line for line in text.splitlines() if line.startswith("|")][2:]
+def report(folder: Path) -> Report:
+    return report_on(find_runs([folder]))
 
 
-def printed(folder: Path, terminal: bool = False) -> str:
-    output = io.StringIO()
-    print_table(write_comparison(folder), Console(file=output, width=80, force_terminal=terminal))
-    return output.getvalue()
+def table_lines(folder: Path) -> list[str]:
+    """The rows of the Markdown tables, without their headings."""
+    lines = markdown(report(folder)).splitlines()
+    return [line for line in lines if line.startswith("|") and "| metric |" not in line and "---" not in line]
+
+
+def caption(folder: Path) -> str:
+    return " ".join(report(folder).tables[0].caption)
+
+
+def only_line(folder: Path) -> Line:
+    (line,) = report(folder).tables[0].lines
+    return line
 
 
 def test_seeds_are_averaged_and_a_loss_is_shown(write_run: Write, tmp_path: Path) -> None:
     for seed, sft, warmup in [(1, 10.0, 9.0), (2, 12.0, 10.0)]:
         write_run("sft", seed, sft)
         write_run("warmup", seed, warmup)
-    comparison = write_comparison(tmp_path / "runs")
-    cells = Cell(11.0, 2**0.5, 2), Cell(9.5, 0.5**0.5, 2)
-    assert comparison.rows == [Row("translation de-en", "tiny_t5", "", "bleu", *cells)]
-    text = (tmp_path / "runs" / "comparison.md").read_text(encoding="utf-8")
-    assert table_lines(text) == ["| translation de-en | tiny_t5 | BLEU | 11.00 ± 1.41 | 9.50 ± 0.71 | -1.50 | 2 |"]
-    assert "| task | model | metric | SFT | warmup | difference | seeds |" in text
+    row = only_line(tmp_path).row
+    assert row.sft and row.warmup and row.seeds == (2, 2)
+    assert (row.sft.mean, row.warmup.mean, row.difference) == (11.0, 9.5, -1.5)
+    assert row.sft.deviation == pytest.approx(2**0.5) and row.warmup.deviation == pytest.approx(0.5**0.5)
+    text = markdown(report(tmp_path))
+    assert "| task | model | metric | SFT | warmup | difference | n |" in text
+    assert table_lines(tmp_path) == ["| translation de-en | tiny_t5 | BLEU | 11.00 ± 1.41 | 9.50 ± 0.71 | -1.50 | 2 |"]
     assert "- BLEU: `nrefs:1|tok:13a`" in text
-    assert "mean of warmup minus mean of SFT" in text
-    assert text == markdown_table(comparison)
+    assert "mean of warmup minus mean of SFT" in text and "standard deviation over 2 seeds" in text
 
 
 def test_one_seed_has_no_spread_and_unequal_counts_show(write_run: Write, tmp_path: Path) -> None:
     write_run("sft", 1, 10.0)
     write_run("warmup", 1, 10.5)
+    assert "One seed each" in caption(tmp_path)
     write_run("warmup", 2, 11.5)
-    text = markdown_table(write_comparison(tmp_path / "runs"))
-    assert table_lines(text) == ["| translation de-en | tiny_t5 | BLEU | 10.00 | 11.00 ± 0.71 | +1.00 | 1/2 |"]
+    assert table_lines(tmp_path) == ["| translation de-en | tiny_t5 | BLEU | 10.00 | 11.00 ± 0.71 | +1.00 | 1/2 |"]
+    assert "seeds of SFT/warmup" in caption(tmp_path)
 
 
 def test_a_missing_method_leaves_a_visible_gap(write_run: Write, tmp_path: Path) -> None:
     write_run("sft", 1, 10.0)
     write_run("warmup", 1, 30.0, task="translation en-de")
-    assert table_lines(markdown_table(write_comparison(tmp_path / "runs"))) == [
-        "| translation de-en | tiny_t5 | BLEU | 10.00 | – | – | 1/0 |",
-        "| translation en-de | tiny_t5 | BLEU | – | 30.00 | – | 0/1 |",
+    assert table_lines(tmp_path) == [
+        "| translation de-en | tiny_t5 | BLEU | 10.00 | — | — | 1 |",
+        "| translation en-de | tiny_t5 | BLEU | — | 30.00 | — | 1 |",
     ]
+    assert "—: not run or not scored." in caption(tmp_path)
 
 
 def test_a_repeated_run_is_no_second_seed(write_run: Write, tmp_path: Path) -> None:
     write_run("sft", 1, 10.0, overrides={"seed": "1", "logger": "none", "device": "cpu"})
     newest = write_run("sft", 1, 20.0)
     write_run("warmup", 1, 21.0)
-    text = markdown_table(write_comparison(tmp_path / "runs"))
-    assert table_lines(text) == ["| translation de-en | tiny_t5 | BLEU | 20.00 | 21.00 | +1.00 | 1 |"]
-    assert "translation de-en, tiny_t5, SFT, seed 1 was run 2 times; only the newest counts, " in text
-    assert str(newest) in text
+    assert table_lines(tmp_path) == ["| translation de-en | tiny_t5 | BLEU | 20.00 | 21.00 | +1.00 | 1 |"]
+    note = f"translation de-en, tiny_t5, SFT, seed 1 was run 2 times; only the newest counts, {newest}."
+    assert any(note in line for line in report(tmp_path).notes)
+
+
+def test_a_run_that_two_folders_hold_counts_once(write_run: Write, tmp_path: Path) -> None:
+    run = write_run("sft", 1, 10.0)
+    found = find_runs([tmp_path, run, tmp_path / "runs"])
+    assert [run.folder for run in found.runs] == [run] and found.notes == []
 
 
 def test_variants_of_warmup_share_the_sft_runs(write_run: Write, tmp_path: Path) -> None:
     write_run("sft", 1, 10.0, overrides={"method": "sft"})
     for samples, bleu in [("16", 12.0), ("4", 11.0)]:
         write_run("warmup", 1, bleu, overrides={"method.num_samples": samples, "method.baseline": "loo"})
-    assert table_lines(markdown_table(write_comparison(tmp_path / "runs"))) == [
+    assert table_lines(tmp_path) == [
         "| translation de-en | tiny_t5 (num_samples 4) | BLEU | 10.00 | 11.00 | +1.00 | 1 |",
         "| translation de-en | tiny_t5 (num_samples 16) | BLEU | 10.00 | 12.00 | +2.00 | 1 |",
     ]
+
+
+def test_a_default_is_named_by_its_value_where_the_configuration_tells(write_run: Write, tmp_path: Path) -> None:
+    write_run("warmup", 1, 10.0, config={"method": {"num_samples": 4}})
+    write_run("warmup", 1, 11.0, overrides={"method.num_samples": "2"}, config={"method": {"num_samples": 2}})
+    models = [line.split(" | ")[1] for line in table_lines(tmp_path)]
+    assert models == ["tiny_t5 (num_samples 2)", "tiny_t5 (num_samples 4)"]
 
 
 def test_other_overrides_separate_experiments(write_run: Write, tmp_path: Path) -> None:
@@ -121,17 +108,17 @@ def test_other_overrides_separate_experiments(write_run: Write, tmp_path: Path) 
     write_run("warmup", 1, 11.0, overrides=shared)
     write_run("sft", 1, 20.0, overrides=shared | {"trainer.learning_rate": "0.01"})
     write_run("warmup", 1, 30.0, overrides=shared, model="tiny_mt5")  # alone of its kind: no words needed
-    assert table_lines(markdown_table(write_comparison(tmp_path / "runs"))) == [
-        "| translation de-en | tiny_mt5 | BLEU | – | 30.00 | – | 0/1 |",
+    assert table_lines(tmp_path) == [
+        "| translation de-en | tiny_mt5 | BLEU | — | 30.00 | — | 1 |",
         "| translation de-en | tiny_t5 (learning_rate default) | BLEU | 10.00 | 11.00 | +1.00 | 1 |",
-        "| translation de-en | tiny_t5 (learning_rate 0.01) | BLEU | 20.00 | – | – | 1/0 |",
+        "| translation de-en | tiny_t5 (learning_rate 0.01) | BLEU | 20.00 | — | — | 1 |",
     ]
 
 
 def test_data_and_split_are_named_where_they_differ(write_run: Write, tmp_path: Path) -> None:
     write_run("sft", 1, 10.0)
     write_run("sft", 1, 20.0, data="hub", split="validation")
-    models = [line.split(" | ")[1] for line in table_lines(markdown_table(write_comparison(tmp_path / "runs")))]
+    models = [line.split(" | ")[1] for line in table_lines(tmp_path)]
     assert models == ["tiny_t5 (data hub, split validation)", "tiny_t5 (data toy, split test)"]
 
 
@@ -142,84 +129,143 @@ def test_chance_skipped_metrics_and_invalid_answers(write_run: Write, tmp_path: 
     write_run("sft", 1, **logiqa, invalid_answers=0.0)
     write_run("warmup", 1, **logiqa, invalid_answers=0.125)
     write_run("sft", 1, 10.0, skipped={"comet": "COMET: no network"})
-    text = markdown_table(write_comparison(tmp_path / "runs"))
-    assert table_lines(text) == [
+    assert table_lines(tmp_path) == [
         "| logiqa | tiny_t5 | accuracy | 33.00 | 33.00 | 0.00 | 25.0/27.5 | 1 |",
-        "| translation de-en | tiny_t5 | BLEU | 10.00 | – | – | – | 1/0 |",
+        "| translation de-en | tiny_t5 | BLEU | 10.00 | — | — | — | 1 |",
     ]
-    assert "Chance: guessing every label alike / always giving the most frequent label." in text
-    assert "- Answers that are no label, counted as wrong: warmup 12.5% (logiqa, tiny_t5)." in text
-    assert "- Skipped: COMET in 1 run: COMET: no network" in text
+    assert "Chance: guessing every label alike / always giving the most frequent label." in caption(tmp_path)
+    notes = report(tmp_path).notes
+    assert "Answers that are no label, counted as wrong: warmup 12.5% (logiqa, tiny_t5)." in notes
+    assert "Skipped: COMET in 1 run: COMET: no network" in notes
 
 
-def test_unlike_tests_and_signatures_are_pointed_out(write_run: Write, tmp_path: Path) -> None:
-    write_run("sft", 1, 10.0)
+def test_unlike_tests_settings_and_signatures_are_pointed_out(write_run: Write, tmp_path: Path) -> None:
+    write_run("sft", 1, 10.0, config={"trainer": {"max_steps": 60}, "seed": 1, "method": {"name": "sft"}})
     other = {"bleu": {"value": 11.0, "signature": "nrefs:1|tok:zh"}}
-    write_run("warmup", 1, scores=other, examples=100)
-    text = markdown_table(write_comparison(tmp_path / "runs"))
-    assert "Not the same test: translation de-en, tiny_t5 was scored on 100 and 200 examples." in text
-    assert "Not the same metric: BLEU of translation de-en, tiny_t5 has 2 signatures." in text
-
-
-def test_failed_runs_are_listed_with_their_reason(write_run: Write, tmp_path: Path) -> None:
-    write_run("sft", 1, 10.0)
-    (tmp_path / "runs" / "failed").mkdir()
-    (tmp_path / "runs" / "failed" / "error.txt").write_text("the disk is full\n", encoding="utf-8")
-    assert failed_runs(tmp_path / "runs") == [(tmp_path / "runs" / "failed", "the disk is full")]
-    assert f"- Failed: {tmp_path}/runs/failed: the disk is full" in markdown_table(write_comparison(tmp_path / "runs"))
-    only_failed = write_comparison(tmp_path / "runs" / "failed")
-    assert only_failed.rows == [] and "No run has finished." in markdown_table(only_failed)
-
-
-def test_labels_are_escaped_in_markdown(write_run: Write, tmp_path: Path) -> None:
-    write_run("sft", 1, 10.0, task="a|b <script>alert(1)</script>", model="*my_model*\n`x`")
-    text = markdown_table(write_comparison(tmp_path / "runs"))
-    assert table_lines(text) == [
-        r"| a\|b &lt;script&gt;alert(1)&lt;/script&gt; | \*my_model\* \`x\` | BLEU | 10.00 | – | – | 1/0 |"
+    config = {"trainer": {"max_steps": 90}, "seed": 2, "method": {"name": "warmup"}, "logger": {"name": "wandb"}}
+    write_run("warmup", 1, scores=other, examples=100, config=config)
+    assert table_lines(tmp_path) == ["| translation de-en | tiny_t5 | BLEU | 10.00 | 11.00 | — | 1 |"]
+    assert report(tmp_path).notes == [
+        "Not the same test: translation de-en, tiny_t5 was scored on 100 and 200 examples; no difference is given.",
+        "Not the same settings: trainer.max_steps is 60 and 90 among the runs of translation de-en, tiny_t5.",
+        "Not the same metric: BLEU of translation de-en, tiny_t5 has 2 signatures.",
     ]
 
 
-def test_the_printed_table_fits_80_columns_without_a_terminal(write_run: Write, tmp_path: Path) -> None:
-    chance = {"bleu": {"uniform": 25.0, "majority": 27.5}}
-    for seed in (1, 2):
-        for method, bleu in (("sft", 33.0 + seed), ("warmup", 31.0 + 2 * seed)):
-            long = {"task": "[bold]translation[/bold] de-en", "chance": chance, "model": "scratch_llama"}
-            write_run(method, seed, bleu, **long, skipped={"comet": "a reason " * 20})
-    output = printed(tmp_path / "runs")
-    assert max(len(line) for line in output.splitlines()) <= 80
-    assert "\x1b" not in output
-    assert "34.50 ± 0.71" in output and "34.00 ± 1.41" in output and "-0.50" in output and "25.0/27.5" in output
-    assert "[bold]" in output  # a label is shown, not obeyed
-    assert "…" not in output
-    assert "\x1b[31m" in printed(tmp_path / "runs", terminal=True)
+def test_other_questions_of_the_same_number_are_another_test(write_answers: Write, tmp_path: Path) -> None:
+    write_answers("sft", 5)
+    write_answers("warmup", 15, references=["A"] * 19 + ["B"])
+    assert only_line(tmp_path).row.difference is None and only_line(tmp_path).row.test is None
+    assert any("scored on 2 different test sets" in note for note in report(tmp_path).notes)
+
+
+def test_a_difference_is_tested_and_marked(write_answers: Write, tmp_path: Path) -> None:
+    """Ten questions that only warmup has right: McNemar's exact p value is 2 / 2 ** 10."""
+    write_answers("sft", 5)
+    write_answers("warmup", 15)
+    line = only_line(tmp_path)
+    assert line.p_value == pytest.approx(2 / 2**10) and line.significant
+    assert line.row.test and line.row.test.low > 0
+    text = table_lines(tmp_path)[0]
+    assert "| 25.00 | 75.00 | +50.00\\* | \\[" in text and "| 0.002 |" in text
+    assert "*: significant at 0.05 (exact McNemar test)." in caption(tmp_path)
+    assert "95% CI" in caption(tmp_path)
+
+
+def test_what_is_not_significant_is_said_to_be_so(write_answers: Write, tmp_path: Path) -> None:
+    write_answers("sft", 10)
+    write_answers("warmup", 11)
+    assert only_line(tmp_path).p_value == 1.0
+    assert "No difference is significant at 0.05" in caption(tmp_path) and "*:" not in caption(tmp_path)
+
+
+def test_many_comparisons_are_corrected(write_answers: Write, tmp_path: Path) -> None:
+    """Six questions apart: p = 2 / 2 ** 6 = 0.031, significant alone, and not beside another test (Holm: 0.063)."""
+    write_answers("sft", 5)
+    write_answers("warmup", 11)
+    assert only_line(tmp_path).significant
+    write_answers("sft", 5, model="other")
+    write_answers("warmup", 5, model="other")
+    lines = {line.row.model: line for line in report(tmp_path).tables[0].lines}
+    assert lines["tiny_t5"].p_value == pytest.approx(2 * 2 / 2**6) and lines["other"].p_value == 1.0
+    assert not lines["tiny_t5"].significant
+    assert "No difference is significant at 0.05 after Holm's correction over the 2 tests" in caption(tmp_path)
+
+
+def test_only_seeds_of_both_methods_are_tested(write_answers: Write, tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        write_answers("sft", 5, seed=seed)
+    for seed in (2, 3, 4):
+        write_answers("warmup", 15, seed=seed)
+    test = only_line(tmp_path).row.test
+    assert test and test.seeds == 2 and test.examples == 20
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut off", "edited", "no seed in common"])
+def test_a_test_that_cannot_be_made_is_said(write_answers: Write, tmp_path: Path, damage: str) -> None:
+    write_answers("sft", 5, seed=2 if damage == "no seed in common" else 1)
+    run = write_answers("warmup", 15)
+    answers = run / "predictions.jsonl"
+    if damage == "missing":
+        answers.unlink()
+    elif damage == "cut off":
+        answers.write_text(answers.read_text()[:-30])
+    elif damage == "edited":
+        answers.write_text(answers.read_text().replace('"prediction": "B"', '"prediction": "A"'))
+    assert only_line(tmp_path).row.test is None and only_line(tmp_path).row.difference == 50.0
+    words = {"missing": "cannot be read", "cut off": "does not hold", "edited": "score 100.00, not the recorded 75.00"}
+    expected = words.get(damage, "no seed in common")
+    notes = [note for note in report(tmp_path).notes if note.startswith("Not tested: accuracy of logiqa, tiny_t5: ")]
+    assert len(notes) == 1 and expected in notes[0]
+
+
+def test_rouge_is_tested_over_the_scores_of_each_example(write_run: Write, tmp_path: Path) -> None:
+    for method, value in [("sft", 30.0), ("warmup", 50.0)]:
+        scores = {"rouge1": {"value": value, "signature": "rouge"}}
+        run = write_run(method, answers=["x"] * 8, scores=scores, task="summarization")
+        (run / "segment_scores.json").write_text(json.dumps({"rouge1": [value] * 8}))
+    line = only_line(tmp_path)
+    assert line.row.test and (line.row.test.low, line.row.test.high) == (20.0, 20.0)
+    (run / "segment_scores.json").unlink()
+    assert only_line(tmp_path).row.test is None
+
+
+def test_bad_run_folders_cost_a_line_and_not_the_table(write_run: Write, tmp_path: Path) -> None:
+    write_run("sft", 1, 10.0)
+    for name, text in [("cut", '{"task": '), ("list", "[]"), ("old", '{"task": "logiqa"}')]:
+        (write_run("sft", 1, folder=name) / "metrics.json").write_text(text)
+    write_run("sft", 1, float("nan"), folder="nan")
+    write_run("dpo", 1, 1.0, folder="other_method")
+    (tmp_path / "runs" / "failed").mkdir()
+    (tmp_path / "runs" / "failed" / "error.txt").write_text("the disk\x1b[31m is\nfull\n", encoding="utf-8")
+    (tmp_path / "runs" / "half").mkdir()
+    (tmp_path / "runs" / "half" / "config.yaml").write_text("run: all\n")
+    (tmp_path / "runs" / "trained_only").mkdir()
+    (tmp_path / "runs" / "trained_only" / "config.yaml").write_text("run: train\n")
+    assert table_lines(tmp_path) == ["| translation de-en | tiny_t5 | BLEU | 10.00 | — | — | 1 |"]
+    notes = report(tmp_path).notes
+    for name in ("cut", "list", "old", "nan", "other_method", "half", "failed"):
+        assert sum(f"runs/{name}" in note for note in notes) == 1, (name, notes)
+    assert len(notes) == 7
+    assert f"Failed: {tmp_path}/runs/failed: the disk [31m is full" in notes
+
+
+def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished run"):
+        report(tmp_path)
+    with pytest.raises(UserError, match="is no folder"):
+        report(tmp_path / "missing")
+    (tmp_path / "error.txt").write_text("out of memory")
+    assert "No run has finished." in markdown(report(tmp_path))
+    output = io.StringIO()
+    print_report(report(tmp_path), Console(file=output, width=300))
+    assert "No run has finished." in output.getvalue() and "out of memory" in output.getvalue()
 
 
 def test_the_order_does_not_depend_on_the_folders(write_run: Write, tmp_path: Path) -> None:
     scores = {name: {"value": 1.0, "signature": "s"} for name in ("rougeL", "comet", "bleu", "rouge1", "chrf")}
     for folder, model in [("z", "a_model"), ("a", "b_model")]:
         write_run("sft", 1, folder=folder, model=model, scores=scores)
-    rows = write_comparison(tmp_path / "runs").rows
+    rows = [line.row for line in report(tmp_path).tables[0].lines]
     assert [row.model for row in rows] == ["a_model"] * 5 + ["b_model"] * 5
     assert [row.metric for row in rows[:5]] == ["bleu", "chrf", "rouge1", "rougeL", "comet"]
-
-
-@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"task": NaN}'])
-def test_a_broken_record_is_named(write_run: Write, tmp_path: Path, text: str) -> None:
-    run = write_run("sft", 1, 10.0)
-    (run / "metrics.json").write_text(text, encoding="utf-8")
-    with pytest.raises(UserError, match=str(run / "metrics.json")):
-        find_runs(tmp_path)
-
-
-def test_a_score_that_is_no_number_is_refused(write_run: Write, tmp_path: Path) -> None:
-    run = write_run("sft", 1, float("nan"))
-    with pytest.raises(UserError, match="nan is not a number"):
-        find_runs(run)
-
-
-def test_nothing_to_compare_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no finished run"):
-        write_comparison(tmp_path)
-    with pytest.raises(UserError, match="is no folder"):
-        write_comparison(tmp_path / "missing")
-    assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,16 @@ from matplotlib.ticker import MaxNLocator
 from warmup.errors import UserError
 from warmup.files import read_json
 from warmup.reporting.comparison import SCORE_ORDER, score_name
-from warmup.reporting.plots_style import GREY, SFT_STYLE, WIDTH, add_legend, steps_axis, warmup_style, wrapped
+from warmup.reporting.plots_style import (
+    GREY,
+    SFT_STYLE,
+    WIDTH,
+    add_legend,
+    extra_height,
+    steps_axis,
+    warmup_style,
+    wrapped,
+)
 from warmup.reporting.runs import Run, described, group_by, variants_of
 
 MOST_POINTS = 100  # of a curve: longer ones are averaged over equal spans of steps
@@ -124,11 +133,13 @@ def _quantities(panel: Panel, histories: Mapping[Path, History]) -> list[tuple[s
 
 
 def _curves_page(panels: Sequence[Panel], histories: Mapping[Path, History]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 1.6 * len(panels)), layout="constrained")
+    titles = [wrapped(panel.title) for panel in panels]
+    heights = [1.6 + extra_height(title) for title in titles]
+    figure = Figure(figsize=(WIDTH, sum(heights)), layout="constrained")
     handles: dict[str, Any] = {}
     banded = False
-    for panel, part in zip(panels, _rows_of(figure, len(panels)), strict=True):
-        part.suptitle(wrapped(panel.title), fontsize=7)
+    for panel, title, part in zip(panels, titles, _rows_of(figure, heights), strict=True):
+        part.suptitle(title, fontsize=7)
         quantities = _quantities(panel, histories)
         for axes, (key, label) in zip(part.subplots(1, 2)[: len(quantities)], quantities, strict=True):
             for line in panel.lines:
@@ -142,8 +153,8 @@ def _curves_page(panels: Sequence[Panel], histories: Mapping[Path, History]) -> 
     return figure
 
 
-def _rows_of(figure: Figure, count: int) -> list[Any]:
-    return list(figure.subfigures(count, 1, squeeze=False)[:, 0])
+def _rows_of(figure: Figure, heights: Sequence[float]) -> list[Any]:
+    return list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
 
 
 def warmup_gauges(panels: Sequence[Panel], histories: Mapping[Path, History]) -> list[Figure]:
@@ -174,16 +185,19 @@ def _gauges_page(panel: Panel, keys: Sequence[str], histories: Mapping[Path, His
     contrasts = [key for key in keys if _gauge(key) in CONTRASTS]
     count = len(single) + bool(contrasts)
     rows = math.ceil(count / 2)
-    figure = Figure(figsize=(WIDTH, 1.1 * rows + 0.5), layout="constrained")
-    part = _rows_of(figure, 1)[0]
-    part.suptitle(wrapped(panel.title), fontsize=7)
+    titles = [GAUGES.get(_gauge(key)) or wrapped(_gauge(key).replace("_", " "), 26) for key in single]
+    title = wrapped(panel.title)
+    height = 1.1 * rows + 0.5 + extra_height(title) + sum(map(extra_height, titles))
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    part = _rows_of(figure, [height])[0]
+    part.suptitle(title, fontsize=7)
     grid = part.subplots(rows, 2, squeeze=False).flatten()
     handles: dict[str, Any] = {}
     banded = False
-    for axes, key in zip(grid, single, strict=False):
+    for axes, key, name in zip(grid, single, titles, strict=False):
         for line in panel.lines:
             banded |= _draw(axes, line.runs, key, histories, line.label, line.style)
-        axes.set_title(GAUGES.get(_gauge(key)) or wrapped(_gauge(key).replace("_", " "), 28))
+        axes.set_title(name)
         _finish(axes, handles)
     if contrasts:
         _draw_contrasts(grid[len(single)], panel, contrasts, histories)

@@ -25,7 +25,7 @@ MARKERS = ["o", "^", "D", "v", "P", "X"]
 DASHES = ["-", ":", "-."]
 WIDTH = 3.3  # inches: one column of a paper
 LETTERS = 48  # that fit into a title of that width
-LINE = 0.15  # inches from one line of a legend to the next
+LINE = 0.13  # inches from one line of text to the next
 GREY = "#777777"
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
@@ -77,6 +77,11 @@ def wrapped(text: str, letters: int = LETTERS) -> str:
     return "\n".join(textwrap.wrap(text, letters)) or text
 
 
+def extra_height(*titles: str) -> float:
+    """Inches that the longest of `titles`, which stand side by side, takes more than a single line."""
+    return LINE * max(title.count("\n") for title in titles)
+
+
 def from_zero(axes: Axes) -> None:
     """The x axis from 0 to a little behind the last point, whose marker would else be cut in half."""
     axes.set_xlim(0, 1.05 * axes.dataLim.xmax if axes.has_data() and axes.dataLim.xmax > 0 else 1)
@@ -99,7 +104,7 @@ def add_legend(figure: Figure, handles: dict[str, Any], note: str | None = None)
     labels = [wrapped(label, LETTERS - 6) for label in handles]
     rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
     lines = sum(max(label.count("\n") + 1 for label in row) for row in rows) + (note is not None)
-    figure.set_figheight(figure.get_figheight() + LINE * lines)
+    figure.set_figheight(figure.get_figheight() + 0.02 * len(rows) + LINE * lines)
     figure.legend(handles.values(), labels, loc="outside upper center", ncols=columns, title=note)
 
 

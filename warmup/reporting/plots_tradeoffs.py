@@ -13,7 +13,7 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
 from warmup.reporting.comparison import SCORE_ORDER, score_name
 from warmup.reporting.plots_curves import Line, Panel
-from warmup.reporting.plots_style import SFT_STYLE, WIDTH, add_legend, from_zero, warmup_style, wrapped
+from warmup.reporting.plots_style import SFT_STYLE, WIDTH, add_legend, extra_height, from_zero, warmup_style, wrapped
 from warmup.reporting.runs import Run, varying_words
 
 MOST_PANELS = 8  # in one figure, two a row
@@ -40,13 +40,15 @@ def _pages(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str,
 def _page(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, Any]]) -> Figure:
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / 2)
-    figure = Figure(figsize=(WIDTH, (2.0 if columns == 1 else 1.7) * rows), layout="constrained")
+    titles = [wrapped(panel.title, 44 if columns == 1 else 21) for panel in panels]
+    height = sum(1.6 + extra_height(*titles[start : start + 2]) for start in range(0, len(titles), 2))
+    figure = Figure(figsize=(WIDTH, height + 0.2), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     handles: dict[str, Any] = {}
-    for axes, panel in zip(grid, panels, strict=False):
+    for axes, panel, title in zip(grid, panels, titles, strict=False):
         metric = _metric(panel)
         handles |= draw(axes, panel, metric)
-        axes.set_title(wrapped(panel.title, 48 if columns == 1 else 26))
+        axes.set_title(title)
         axes.set_ylabel(f"test {score_name(metric)}")
     for axes in grid[len(panels) :]:
         axes.remove()

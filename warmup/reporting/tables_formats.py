@@ -26,13 +26,13 @@ def columns(table: Table, p_values: bool = False) -> list[tuple[str, list[str]]]
         ("warmup", [_mean(line.row.warmup) for line in lines]),
         ("difference", [_difference(line) for line in lines]),
         ("95% CI", [_interval(line) for line in lines]),
-        ("p", [f"{line.p_value:.3f}" if line.p_value is not None else EMPTY for line in lines]),
+        ("p (Holm)", [_p_value(line) for line in lines]),
         ("paper", [signed(line.paper) for line in lines]),
         ("chance", [_chance(line) for line in lines]),
         ("n", [_seeds(line) for line in lines]),
     ]
-    optional = {"95% CI", "chance", "p"} | (set() if table.of_paper else {"paper"})
-    dropped = set() if p_values else {"p"}
+    optional = {"95% CI", "chance", "p (Holm)"} | (set() if table.of_paper else {"paper"})
+    dropped = set() if p_values else {"p (Holm)"}
     return [
         (name, cells)
         for name, cells in shown
@@ -59,6 +59,12 @@ def _difference(line: Line) -> str:
 def _interval(line: Line) -> str:
     test = line.row.test
     return EMPTY if test is None else f"[{test.low:.2f}, {test.high:.2f}]"
+
+
+def _p_value(line: Line) -> str:
+    if line.p_value is None:
+        return EMPTY
+    return f"{line.p_value:.3f}" if line.p_value >= 0.001 else "<0.001"
 
 
 def _chance(line: Line) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 from warmup.reporting.tables import Report, Table
 from warmup.reporting.tables_formats import NOTHING, columns
 
-MOST_LINES = 40  # of a table on one page: longer ones go on in a further table
+SHORT = 50  # letters that certainly fit into one line
+MOST_LINES = 45  # of a table on one page: longer ones go on in a further table
 HEAD = r"""% SFT against warmup. Compiles by itself: pdflatex comparison.tex
 % In a paper that loads booktabs: \input{comparison}
 \def\comparisonends{}
@@ -82,11 +83,11 @@ def _parts(table: Table) -> Iterator[list[Sequence[int]]]:
     part: list[Sequence[int]] = []
     start = size = 0
     for block in table.blocks:
-        if part and size + len(block) + 1 > MOST_LINES:
+        if part and size + len(block) + 2 > MOST_LINES:  # a heading and a rule
             yield part
             part, size = [], 0
         part.append(range(start, start + len(block)))
-        start, size = start + len(block), size + len(block) + 1
+        start, size = start + len(block), size + len(block) + 2
     yield part
 
 
@@ -97,7 +98,8 @@ def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> str:
     for block in blocks:
         heading = ", ".join(lines[block[0]].labels[:-1])
         if heading:  # a row of its own, so that a long label widens no column
-            rows.append(rf"\multicolumn{{{width}}}{{@{{}}p{{\linewidth}}@{{}}}}{{\textit{{{latex_text(heading)}}}}} \\")
+            column = "l" if len(heading) <= SHORT else r"p{\linewidth}"
+            rows.append(rf"\multicolumn{{{width}}}{{@{{}}{column}@{{}}}}{{\textit{{{latex_text(heading)}}}}} \\")
         for index in block:
             cells = [latex_text(lines[index].labels[-1]), *(_number(cells[index]) for _, cells in shown)]
             rows.append(" & ".join(cells) + r" \\")
@@ -111,7 +113,7 @@ def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> str:
             r"\begin{table}",
             r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{latex_text(caption)}}}",
-            rf"\label{{{label}}}",
+            rf"\label{{{label}}}\vspace{{4pt}}",
             rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
             r"\toprule",
             " & ".join(header) + r" \\",
