@@ -242,6 +242,8 @@ def test_bad_run_folders_cost_a_line_and_not_the_table(write_run: Write, tmp_pat
     (tmp_path / "runs" / "half" / "config.yaml").write_text("run: all\n")
     (tmp_path / "runs" / "trained_only").mkdir()
     (tmp_path / "runs" / "trained_only" / "config.yaml").write_text("run: train\n")
+    scored = write_run("sft", folder="scored", config={"run": "score"})
+    (scored / "metrics.json").write_text('{"run": "score"}')
     assert table_lines(tmp_path) == ["| translation de-en | tiny_t5 | BLEU | 10.00 | — | — | 1 |"]
     notes = report(tmp_path).notes
     for name in ("cut", "list", "old", "nan", "other_method", "half", "failed"):

@@ -126,6 +126,9 @@ def find_runs(folders: Sequence[Path]) -> FoundRuns:
 
 
 def _add(found: FoundRuns, folder: Path) -> None:
+    stage = _read_config(folder).get("run")
+    if stage == "score":  # answers that anything made: nothing says which method
+        return
     if (folder / "metrics.json").exists():
         try:
             found.runs.append(_read_run(folder / "metrics.json"))
@@ -133,7 +136,7 @@ def _add(found: FoundRuns, folder: Path) -> None:
             found.notes.append(f"Left out: {error}.")
     elif (folder / "error.txt").exists():
         found.failed.append((folder, _first_line(folder / "error.txt")))
-    elif _read_config(folder).get("run") in TRAINING_STAGES:
+    elif stage in TRAINING_STAGES:
         found.notes.append(f"Not finished: {folder} has no metrics.json; the command that began it goes on with it.")
 
 

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from warmup.evaluation.metrics import Evaluation
-from warmup.reporting.tables import SCORE_NAMES
+from warmup.reporting.comparison import SCORE_NAMES
 
 
 def print_scores(evaluation: Evaluation, console: Console) -> None:
