@@ -45,7 +45,7 @@ def test_folders_lists_and_globs(tmp_path: Path) -> None:
         run_folders([f"{tmp_path}/b", f"{tmp_path}/c*"])
 
 
-@pytest.mark.parametrize("value", [7, [], [1], "", {"a": "b"}])
+@pytest.mark.parametrize("value", [None, 7, [], [1], "", {"a": "b"}])
 def test_runs_is_a_folder_or_a_list_of_folders(value: object) -> None:
     with pytest.raises(UserError, match="runs is .*; allowed: a folder, a list of folders"):
         check_value("runs", value, Config.__dataclass_fields__["runs"])

@@ -80,6 +80,11 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
     Raises:
         UserError: it is outside.
     """
+    if field.metadata.get("folders"):
+        names = [value] if isinstance(value, str) else value
+        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
+            raise wrong_value(key, value, "a folder, a list of folders as [a,b], or a glob as 'outputs/2026-*'")
+        return
     if value is None:
         return
     if value == "":
@@ -87,11 +92,6 @@ def check_value(key: str, value: Any, field: dataclasses.Field[Any]) -> None:
     if field.metadata.get("mapping"):
         if not isinstance(value, dict) or not all(isinstance(word, str) for pair in value.items() for word in pair):
             raise wrong_value(key, value, "a mapping of names, as '{source: question, target: reply}'")
-        return
-    if field.metadata.get("folders"):
-        names = [value] if isinstance(value, str) else value
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) and name for name in names):
-            raise wrong_value(key, value, "a folder, a list of folders as [a,b], or a glob as 'outputs/2026-*'")
         return
     choices = field.metadata.get("choices")
     if choices and value not in choices:
