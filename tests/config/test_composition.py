@@ -170,3 +170,14 @@ def test_each_pair_of_the_paper_reads_its_own_languages(pair: str) -> None:
     train, test = config.data.train, config.data.test  # type: ignore[attr-defined]
     assert train.fields == {"source": f"translation.{source}", "target": f"translation.{target}"}
     assert test.fields == {"source": f"{source}-{target}.{source}", "target": f"{source}-{target}.{target}"}
+
+
+def test_a_metric_model_that_is_a_path_must_exist_where_its_metric_is_asked_for(tmp_path: Path) -> None:
+    for path in ("/no/model.ckpt", "./no", "~/no", "a/b/c"):
+        assert "evaluation.comet_model" in error_of("task=translation_de_en", f"evaluation.comet_model={path}")
+    assert composed("evaluation.comet_model=/no/model.ckpt").task.metrics == ["bleu", "chrf"]
+    config = composed("task=translation_de_en", f"evaluation.comet_model={tmp_path}", "evaluation.bertscore_layer=17")
+    assert config.evaluation.bertscore_layer == 17
+    assert composed("task=translation_de_en", "evaluation.comet_model=Unbabel/XCOMET-XL").evaluation.batch_size == 64
+    assert "evaluation.bertscore_layer" in error_of("evaluation.bertscore_layer=-1")
+    assert "predictions is not set" in error_of("run=score")
