@@ -288,17 +288,15 @@ def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def compare(folders: Sequence[Path], output: Path) -> bool:
-    """Show and write the tables and the figures of all runs in `folders` and below; true if one of them failed."""
+    """Show and write the tables, then the figures, of all runs in `folders` and below; true if one of them failed."""
     console = Console(soft_wrap=True, highlight=False)
     found = find_runs(folders)
     report = report_on(found)
-    figures, undrawn = write_figures(found.runs, report.tables, output)
-    report.notes += undrawn
     print_report(report, console)
-    written = []
     for suffix, write in ((".md", markdown), (".tex", latex), (".csv", spreadsheet)):
-        written.append(output / f"comparison{suffix}")
-        write_text(written[-1], write(report))
-    for path in [*written, *figures]:
-        console.print(f"written: {path}", markup=False)
+        write_text(output / f"comparison{suffix}", write(report))
+        console.print(f"written: {output / f'comparison{suffix}'}", markup=False)
+    figures, undrawn = write_figures(found.runs, report.tables, output)
+    for line in [*undrawn, *(f"written: {path}" for path in figures)]:
+        console.print(line, markup=False)
     return bool(found.failed)

@@ -25,6 +25,7 @@ SCORE_NAMES = {
     "comet": "COMET",
     "bertscore": "BERTScore",
 }
+CHANCE_LEVELS = {"uniform", "majority"}
 SCORE_ORDER = [score for scores in METRIC_SCORES.values() for score in scores]
 
 
@@ -166,8 +167,8 @@ def _rows(group: Group, detail: str) -> list[Row]:
     rows = []
     for metric in sorted({metric for run in group.runs for metric in run.scores}, key=score_order):
         levels = [run.chance[metric] for run in group.runs if metric in run.chance]
-        ways = set.intersection(*(set(level) for level in levels)) if levels else set()
-        chance = {way: statistics.fmean(level[way] for level in levels) for way in sorted(ways)} or None
+        known = levels and all(CHANCE_LEVELS <= level.keys() for level in levels)
+        chance = {way: statistics.fmean(level[way] for level in levels) for way in CHANCE_LEVELS} if known else None
         cells = (_cell(group.sft, metric), _cell(group.warmup, metric))
         rows.append(
             Row(

@@ -66,7 +66,7 @@ def _test(row: Row) -> PairedComparison:
             _target_language(pairs[0][0]),
             *segments,
         )
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise UserError(f"{error}") from error
     for runs, value in zip(pairs, (test.baseline, test.system), strict=True):
         recorded = statistics.fmean(run.scores[row.metric].value for run in runs)

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from warmup.errors import UserError
+from warmup.reporting.runs import natural_order
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; dashes and markers do so in black and white.
 SFT_STYLE = {"color": "#0072B2", "linestyle": "--", "marker": "s"}
@@ -99,6 +100,7 @@ def add_legend(figure: Figure, handles: dict[str, Any], note: str | None = None)
 
     The figure grows by what the legend takes, so that its panels stay as high as they were meant.
     """
+    handles = dict(sorted(handles.items(), key=lambda item: natural_order(item[0])))  # SFT, then K = 4 before K = 16
     longest = max(map(len, handles))
     columns = max(1, min(len(handles), 3, LETTERS // (longest + 7)))
     labels = [wrapped(label, LETTERS - 6) for label in handles]

@@ -170,7 +170,7 @@ def group_by(runs: Sequence[Run], attribute: str) -> list[tuple[dict[str, str], 
     groups: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
         groups[_key(getattr(run, attribute))].append(run)
-    ordered = sorted(groups.items(), key=lambda item: [(name, _natural(value)) for name, value in item[0]])
+    ordered = sorted(groups.items(), key=lambda item: [(name, natural_order(value)) for name, value in item[0]])
     return [(dict(key), sorted(same, key=lambda run: run.seed)) for key, same in ordered]
 
 
@@ -203,7 +203,7 @@ def variants_of(runs: Sequence[Run]) -> list[tuple[str, dict[str, str], list[Run
     groups = group_by([run for run in runs if run.method == "warmup"], "variant")
     words = described([variant for variant, _ in groups], [same for _, same in groups])
     found = [(word, *group) for word, group in zip(words, groups, strict=True)]
-    return sorted(found, key=lambda item: _natural(item[0]))
+    return sorted(found, key=lambda item: natural_order(item[0]))
 
 
 def _key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -212,7 +212,7 @@ def _key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(setting.items(), key=lambda item: (first.index(item[0]) if item[0] in first else 4, item[0])))
 
 
-def _natural(text: str) -> list[tuple[int, float, str]]:
+def natural_order(text: str) -> list[tuple[int, float, str]]:
     """A sorting key by which 4 comes before 16."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts)]
@@ -238,7 +238,7 @@ def _read_run(path: Path) -> Run:
             chance={k: {way: _finite(x) for way, x in v.items()} for k, v in record["chance"].items()},
             skipped={str(key): _label(value) for key, value in record["skipped"].items()},
             invalid_answers=None if record["invalid_answers"] is None else _finite(record["invalid_answers"]),
-            selection_metric=record.get("selection_metric"),
+            selection_metric=_label(record.get("selection_metric") or "") or None,
             training_seconds=None if record.get("training_seconds") is None else _finite(record["training_seconds"]),
             device=_read_device(path.parent),
             config=_read_config(path.parent),

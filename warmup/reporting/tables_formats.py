@@ -69,7 +69,7 @@ def _p_value(line: Line) -> str:
 
 def _chance(line: Line) -> str:
     chance = line.row.chance
-    return "/".join(f"{chance[way]:.1f}" for way in ("uniform", "majority") if way in chance) if chance else EMPTY
+    return f"{chance['uniform']:.1f}/{chance['majority']:.1f}" if chance else EMPTY
 
 
 def _seeds(line: Line) -> str:
