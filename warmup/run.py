@@ -6,6 +6,7 @@ import dataclasses
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +19,34 @@ from rich.console import Console
 from transformers import set_seed
 
 from warmup.config.checks import needed_splits, run_folders
-from warmup.config.schema import NEURAL_METRICS, TOY_LANGUAGE, Config, HubData, LocalData, TaskConfig, WarmupMethod
+from warmup.config.schema import (
+    NEURAL_METRICS,
+    TOY_LANGUAGE,
+    Config,
+    HubData,
+    LocalData,
+    LoggerConfig,
+    TaskConfig,
+    WarmupMethod,
+)
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
 from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
 from warmup.evaluation.metrics import compute_metrics
 from warmup.evaluation.prediction_files import read_scorable
+from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
-from warmup.reporting import wandb_run
 from warmup.reporting.plots import write_figures
 from warmup.reporting.runs import find_runs
 from warmup.reporting.scores import print_scores
 from warmup.reporting.tables import report_on
 from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
 from warmup.reporting.tables_latex import latex
+from warmup.reporting.wandb_dashboard import lay_out_dashboard
+from warmup.reporting.wandb_run import Identity, WandbCallback, log_figures, log_files, log_results, wandb_run
 from warmup.run_folder import is_main_process
 from warmup.training.fit import Training, fit
 from warmup.training.trainer import EncodedExamples
@@ -51,6 +63,9 @@ def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]
     quiet_libraries()
     if config.run == "tables":
         compare(run_folders(config.runs), folder)
+        return
+    if config.run == "wandb_report":
+        log.info("wandb: the dashboard is at %s", lay_out_dashboard(config.logger, folder))
         return
     if is_main_process():
         write_text(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
@@ -86,10 +101,6 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     limits = limits_of(config)
     sources = encode_sources(backbone, splits.validation, limits.source, "validation")
 
-    logs_to_wandb = config.logger.name == "wandb" and is_main_process()
-    if logs_to_wandb:
-        wandb_run.start(config.logger, folder, dataclasses.asdict(config))
-
     def dev_scores() -> dict[str, float]:
         answers, _ = answer_encoded(backbone, sources, limits, config.evaluation, "validation")
         evaluation = score_answers(
@@ -97,31 +108,46 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         )
         return {name: score.value for name, score in evaluation.scores.items()}
 
-    training = fit(
-        backbone,
-        config.method,
-        config.trainer,
-        EncodedExamples(
-            encode_sources(backbone, splits.train, limits.source, "training"),
-            encode_targets(backbone, splits.train, limits.target, "training"),
-        ),
-        folder,
-        config.seed,
-        device_of(config),
-        config.task.selection_metric,
-        settings_of(config),
-        dev_scores,
-        ["wandb"] if logs_to_wandb else [],
-        fresh=config.model.pretrained is None,
+    with wandb_of(config, limits, folder) as wandb:
+        training = fit(
+            backbone,
+            config.method,
+            config.trainer,
+            EncodedExamples(
+                encode_sources(backbone, splits.train, limits.source, "training"),
+                encode_targets(backbone, splits.train, limits.target, "training"),
+            ),
+            folder,
+            config.seed,
+            device_of(config),
+            config.task.selection_metric,
+            settings_of(config),
+            dev_scores,
+            [WandbCallback(wandb)] if wandb else [],
+            fresh=config.model.pretrained is None,
+        )
+        if is_main_process():
+            save(backbone, folder / "model", settings_of(config))
+            write_json(folder / "training.json", {"seconds": training.seconds, "steps": training.steps})
+        log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
+        if wandb and config.logger.log_model:
+            log_files(wandb, "model", folder / "model")
+        if config.run == "all":
+            report(config, backbone, splits, limits, folder, overrides, training, wandb)
+
+
+def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextManager[Any]:
+    """The wandb run of this run's folder; None inside it where nothing is logged to wandb."""
+    labels = labels_of(config, limits)
+    hydra = HydraConfig.get()
+    identity = Identity(
+        name=folder.name,
+        group=Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None,
+        job_type=labels["method"],
+        tags=[*(labels[name] for name in ("task", "data", "model", "method")), f"seed {config.seed}"],
     )
-    if logs_to_wandb:
-        wandb_run.finish()
-    if is_main_process():
-        save(backbone, folder / "model", settings_of(config))
-        write_json(folder / "training.json", {"seconds": training.seconds, "steps": training.steps})
-    log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
-    if config.run == "all":
-        report(config, backbone, splits, limits, folder, overrides, training)
+    logger = config.logger if is_main_process() else LoggerConfig()
+    return wandb_run(logger, folder, identity, dataclasses.asdict(config))
 
 
 def dev_metrics(config: Config) -> list[str]:
@@ -133,7 +159,8 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split."""
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     backbone, limits, _ = trained_model(config)
-    report(config, backbone, splits, limits, folder, overrides, None)
+    with wandb_of(config, limits, folder) as wandb:
+        report(config, backbone, splits, limits, folder, overrides, None, wandb)
 
 
 def predict(config: Config, folder: Path, overrides: list[str]) -> None:
@@ -221,35 +248,45 @@ def report(
     folder: Path,
     overrides: Sequence[str],
     training: Training | None,
+    wandb: Any,
 ) -> None:
     """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
     answers, seconds = answer(backbone, splits.test, limits, config.evaluation, "test")
     if not is_main_process():
         return
     task = config.task
-    write_json_lines(folder / "predictions.jsonl", prediction_records(answers, splits.test))
+    predictions = prediction_records(answers, splits.test)
+    write_json_lines(folder / "predictions.jsonl", predictions)
     evaluation = score_answers(
         answers, splits.test, task.metrics, task.target_language, device_of(config), config.evaluation
     )
     print_scores(evaluation, Console(soft_wrap=True, highlight=False))
     if segments := evaluation.segment_scores():
         write_json(folder / "segment_scores.json", segments)
-    write_json(
-        folder / "metrics.json",
-        {
-            **labels_of(config, limits),
-            "overrides": free_overrides(overrides),
-            "selection_metric": task.selection_metric,
-            "split": "test",
-            "examples": len(answers),
-            **evaluation.record(),
-            "training_seconds": training and round(training.seconds, 3),
-            "training_steps": training and training.steps,
-            "decoding_seconds": round(seconds, 3),
-        },
-    )
+    if limits.warmup is not None:
+        effect = substitute_warmups(
+            backbone, splits.test, limits, config.evaluation, dev_metrics(config), task.target_language
+        )
+        write_json(folder / "warmup_analysis.json", effect)
+    record = {
+        **labels_of(config, limits),
+        "overrides": free_overrides(overrides),
+        "selection_metric": task.selection_metric,
+        "split": "test",
+        "examples": len(answers),
+        **evaluation.record(),
+        "training_seconds": training and round(training.seconds, 3),
+        "training_steps": training and training.steps,
+        "decoding_seconds": round(seconds, 3),
+    }
+    write_json(folder / "metrics.json", record)
     if HydraConfig.get().mode == RunMode.RUN:
         compare([folder], folder)
+    if wandb:
+        log_results(wandb, record, predictions)
+        log_figures(wandb, write_figures(find_runs([folder]).runs, [], folder)[0])
+        if config.logger.log_predictions:
+            log_files(wandb, "predictions", folder / "predictions.jsonl")
 
 
 def labels_of(config: Config, limits: Limits) -> dict[str, Any]:

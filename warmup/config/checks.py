@@ -22,6 +22,7 @@ from warmup.config.schema import (
     HubData,
     HubSplit,
     LocalData,
+    LoggerConfig,
     TaskConfig,
     WarmupMethod,
 )
@@ -59,6 +60,7 @@ def check(composed: DictConfig) -> Config:
     _check_training(config)
     _check_metric_models(config)
     _check_run(config)
+    _check_logger(config.logger)
     return config
 
 
@@ -252,6 +254,15 @@ def _check_metric_models(config: Config) -> None:
 
 def _looks_like_a_path(name: str) -> bool:
     return name.startswith((".", "/", "~")) or name.endswith(".ckpt") or name.count("/") > 1
+
+
+def _check_logger(logger: LoggerConfig) -> None:
+    """What wandb would refuse once the run has begun."""
+    if not 1 <= len(logger.project) <= 128 or set(logger.project) & set("/\\#?%:"):
+        raise wrong_value("logger.project", logger.project, "1 to 128 letters, none of / \\ # ? % :")
+    for tag in logger.tags:
+        if not 1 <= len(tag) <= 64:
+            raise wrong_value("logger.tags", tag, "tags of 1 to 64 letters")
 
 
 def _check_run(config: Config) -> None:

@@ -233,13 +233,16 @@ class LoggerConfig:
     project: str = "warmup-generations"
     entity: str | None = None
     mode: str = choice("online", "online", "offline", "disabled")
+    tags: list[str] = field(default_factory=list)  # beside task, data, model, method and seed
+    log_model: bool = False  # as artifacts
+    log_predictions: bool = False
 
 
 @dataclass
 class Config:
     """The whole experiment."""
 
-    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables")
+    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables", "wandb_report")
     seed: int = number(1, 0, 2**31 - 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
     checkpoint: str | None = None  # a trained model, for run=evaluate and run=predict

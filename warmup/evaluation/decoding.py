@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -36,23 +36,27 @@ def decode(
     `max_warmup_tokens` None decodes the target directly, as SFT trains it. The bar shows inputs per second and the
     time left.
     """
-    order = sorted(range(len(sources)), key=lambda index: len(sources[index]), reverse=True)
     answers: dict[int, Answer] = {}
-    device = next(backbone.model.parameters()).device
-    with (
-        evaluation_mode(backbone.model.modules()),
-        tqdm(total=len(sources), desc=description, unit="input", leave=False, dynamic_ncols=True) as bar,
-    ):
-        for start in range(0, len(order), config.batch_size):
-            chosen = order[start : start + config.batch_size]
-            batch = source_batch(backbone, [sources[index] for index in chosen])
-            encoded = backbone.family.encode(
-                backbone.model, batch["input_ids"].to(device), batch["attention_mask"].to(device)
-            )
+    with evaluation_mode(backbone.model.modules()):
+        for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, description):
             written = decode_batch(backbone, encoded, max_warmup_tokens, max_target_tokens, config)
             answers.update(zip(chosen, written, strict=True))
-            bar.update(len(chosen))
     return [answers[index] for index in range(len(sources))]
+
+
+def encoded_batches(
+    backbone: Backbone, sources: Sequence[list[int]], size: int, description: str
+) -> Iterator[tuple[list[int], Encoded]]:
+    """Sources (token ids) in batches, sorted by length to save padding: which ones, and what the model read."""
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]), reverse=True)
+    device = next(backbone.model.parameters()).device
+    with tqdm(total=len(sources), desc=description, unit="input", leave=False, dynamic_ncols=True) as bar:
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            batch = source_batch(backbone, [sources[index] for index in chosen])
+            ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            yield chosen, backbone.family.encode(backbone.model, ids, mask)
+            bar.update(len(chosen))
 
 
 def decode_batch(
@@ -66,11 +70,11 @@ def decode_batch(
     batch = encoded.ids.shape[0]
     if max_warmup_tokens is None:
         targets = write_targets(backbone, encoded, [[] for _ in range(batch)], max_target_tokens, config)
-        return [Answer(None, _text(backbone, target)) for target in targets]
+        return [Answer(None, text_of(backbone, target)) for target in targets]
     warmups = write_warmups(backbone, encoded, max_warmup_tokens, config)
     prefix = [[*warmup, backbone.separator_id] for warmup in warmups]
     targets = write_targets(backbone, encoded, prefix, max_target_tokens, config)
-    return [Answer(_text(backbone, w), _text(backbone, t)) for w, t in zip(warmups, targets, strict=True)]
+    return [Answer(text_of(backbone, w), text_of(backbone, t)) for w, t in zip(warmups, targets, strict=True)]
 
 
 def write_warmups(
@@ -127,5 +131,6 @@ def _until(row: list[int], separator_id: int, padding_id: int) -> list[int]:
     return [token for token in row[:end] if token != padding_id]
 
 
-def _text(backbone: Backbone, ids: list[int]) -> str:
+def text_of(backbone: Backbone, ids: list[int]) -> str:
+    """What token ids say, special tokens left out."""
     return backbone.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def fit(
     selection_metric: str,
     settings: dict[str, Any],
     score: Callable[[], dict[str, float]],
-    report_to: list[str],
+    callbacks: Sequence[TrainerCallback],
     fresh: bool = False,
 ) -> Training:
     """Train in place; `folder/checkpoints` holds what a killed run resumes from, `folder/history.json` the curves.
@@ -62,13 +62,11 @@ def fit(
         UserError: a loss that is not a number, or a folder that cannot be written.
     """
     checkpoints = folder / "checkpoints"
-    arguments = training_arguments(config, checkpoints, seed, device, selection_metric, report_to)
+    arguments = training_arguments(config, checkpoints, seed, device, selection_metric)
     if config.gradient_checkpointing:
         backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
     backbone.model.to(device)
-    callbacks: list[TrainerCallback] = []
-    if config.early_stopping_patience:
-        callbacks.append(EarlyStoppingCallback(config.early_stopping_patience))
+    stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
     trainer = WarmupTrainer(
         MethodModel(backbone, method, fresh),
         arguments,
@@ -77,7 +75,7 @@ def fit(
         settings,
         score,
         data_collator=Collator(backbone),
-        callbacks=callbacks,
+        callbacks=[*stopping, *callbacks],
     )
     trainer.remove_callback(ProgressCallback)
     if trainer.is_world_process_zero():
@@ -98,7 +96,7 @@ def fit(
 
 
 def training_arguments(
-    config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str, report_to: list[str]
+    config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
     every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
@@ -129,7 +127,7 @@ def training_arguments(
         remove_unused_columns=False,
         dataloader_pin_memory=device == "cuda",
         seed=seed,
-        report_to=report_to,
+        report_to="none",  # the Trainer's own loggers obey environment variables
         **(every if config.evaluate_by == "steps" else {}),
     )
 

@@ -1,0 +1,92 @@
+"""What the answers owe to the warmup: the test set answered again behind another input's warmup, and behind none.
+
+If warmups carry something about their input, the answers get worse behind another input's. If only writing one helps
+(more computation before the answer), they get worse behind the empty one alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from warmup.config.schema import EvaluationConfig
+from warmup.data.examples import Example
+from warmup.evaluation.decoding import encoded_batches, text_of, write_targets, write_warmups
+from warmup.evaluation.evaluate import Limits
+from warmup.evaluation.metrics import compute_metrics
+from warmup.models.encoding import encode_sources
+from warmup.models.families import evaluation_mode
+from warmup.models.loading import Backbone
+
+MOST_EXAMPLES = 500  # the first ones: enough to see an effect, at a fraction of the test set's decoding time
+SEED = 1  # of the shuffle
+
+
+@torch.no_grad()
+def substitute_warmups(
+    backbone: Backbone,
+    examples: Sequence[Example],
+    limits: Limits,
+    config: EvaluationConfig,
+    metrics: Sequence[str],
+    target_language: str | None,
+) -> dict[str, Any]:
+    """Answer behind each input's own warmup, another input's ("shuffled") and an empty one, and score all three.
+
+    Args:
+        examples: with references; the first `MOST_EXAMPLES` are used.
+        limits: of a model that writes warmups.
+        metrics: of `METRIC_SCORES`, without neural ones.
+
+    Returns:
+        What `warmup_analysis.json` says: how many `examples`; `same_warmup`, the share of inputs whose shuffled
+        warmup equals their own; and for each of `own`, `shuffled`, `empty` the `scores` in percent and the share of
+        answers `changed` against `own`. A single example has no other input: `shuffled` is then left out.
+    """
+    assert limits.warmup is not None
+    examples = examples[:MOST_EXAMPLES]
+    sources = encode_sources(backbone, examples, limits.source, "test")
+    with evaluation_mode(backbone.model.modules()):
+        own: list[list[int]] = [[] for _ in sources]
+        for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "warmups"):
+            for index, warmup in zip(chosen, write_warmups(backbone, encoded, limits.warmup, config), strict=True):
+                own[index] = warmup
+        order = other_inputs(len(own))
+        prefixes: dict[str, list[list[int]]] = {
+            "own": own,
+            "shuffled": [own[index] for index in order],
+            "empty": [[] for _ in own],
+        }
+        if len(own) == 1:
+            del prefixes["shuffled"]
+        answered = {name: [""] * len(own) for name in prefixes}
+        for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "substituted warmups"):
+            for name, warmups in prefixes.items():
+                prefix = [[*warmups[index], backbone.separator_id] for index in chosen]
+                targets = write_targets(backbone, encoded, prefix, limits.target, config)
+                for index, target in zip(chosen, targets, strict=True):
+                    answered[name][index] = text_of(backbone, target)
+    references, texts = [example.target or "" for example in examples], [example.source for example in examples]
+
+    def measured(answers: Sequence[str]) -> dict[str, Any]:
+        evaluation = compute_metrics(metrics, answers, references, texts, target_language)
+        changed = sum(now != before for now, before in zip(answers, answered["own"], strict=True))
+        return {
+            "scores": {name: score.value for name, score in evaluation.scores.items()},
+            "changed": changed / len(answers),
+        }
+
+    same = sum(before == now for before, now in zip(own, prefixes.get("shuffled", own), strict=True))
+    return {
+        "examples": len(own),
+        "same_warmup": same / len(own),
+        "warmups": {name: measured(answers) for name, answers in answered.items()},
+    }
+
+
+def other_inputs(count: int) -> list[int]:
+    """For each of `count` inputs another one, seeded; each is taken once, and none stays its own (but a single one)."""
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(SEED)).tolist()
+    return [after for _, after in sorted(zip(order, order[1:] + order[:1], strict=True))]
