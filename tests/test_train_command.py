@@ -135,6 +135,25 @@ def test_a_finished_run_is_left_alone_and_another_one_refused(sweep: tuple[Path,
     assert same.returncode == 0 and "is finished already" in same.stdout
     assert "another 'seed'" in error_line(command(*TINY, "method=sft", "seed=2", f"hydra.run.dir={run}"))
     assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert not (run / "error.txt").exists()
+
+
+def test_a_sweep_over_other_runs_is_refused_before_it_starts(sweep: tuple[Path, str]) -> None:
+    result = command(*TINY, "trainer.logging_steps=2", "-m", "method=sft,warmup", f"hydra.sweep.dir={sweep[0]}")
+    assert "another 'trainer'" in error_line(result)
+    assert not list(sweep[0].glob("*/error.txt"))
+
+
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    assert "is not empty (model)" in error_line(command(*TINY, f"hydra.run.dir={tmp_path}"))
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_experiment_that_is_a_sweep_says_so_without_m(tmp_path: Path) -> None:
+    result = command(*TINY, "experiment=demo", "method=sft", "run=train", f"hydra.run.dir={tmp_path}/run")
+    assert result.returncode == 0, result.stderr
+    assert "several values of task with -m" in result.stdout
 
 
 def test_a_killed_command_goes_on_to_the_same_result(sweep: tuple[Path, str], tmp_path: Path) -> None:
@@ -188,6 +207,7 @@ def test_a_wrong_job_is_found_before_the_first_one_starts(tmp_path: Path) -> Non
     ("words", "part"),
     [
         (["modle=tiny_t5"], "did you mean 'model'?"),
+        (["--modle"], "there is no option '--modle'"),
         (["method.num_samples=0"], "method.num_samples is 0; allowed: 1 to 256"),
         (["model=t5_small"], "model=tiny_t5"),
         (["data=hub", "task=summarization"], "data=local data.train=FILE"),
@@ -198,7 +218,7 @@ def test_a_wrong_job_is_found_before_the_first_one_starts(tmp_path: Path) -> Non
 def test_a_mistake_is_one_line_and_leaves_nothing_behind(words: list[str], part: str, tmp_path: Path) -> None:
     extra = [] if any(word.startswith("hydra.run.dir") for word in words) else [f"hydra.run.dir={tmp_path}/run"]
     assert part in error_line(command(*words, *extra))
-    assert not (tmp_path / "run" / "metrics.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_traceback_is_there_for_who_asks(tmp_path: Path) -> None:

@@ -122,12 +122,19 @@ def test_a_killed_run_resumes_to_the_same_numbers(make_backbone, tmp_path: Path,
 
 def test_accumulated_steps_equal_one_large_batch(make_backbone, tmp_path: Path) -> None:
     """Even though the parts hold different numbers of target tokens."""
-    large, _ = train(make_backbone, tmp_path / "a", SFT, batch_size=8, max_steps=3, evaluate_every=3)
-    parts, _ = train(
-        make_backbone, tmp_path / "b", SFT, batch_size=2, gradient_accumulation_steps=4, max_steps=3, evaluate_every=3
-    )
-    for name, value in large.model.state_dict().items():
-        torch.testing.assert_close(value, parts.model.state_dict()[name], rtol=1e-4, atol=1e-5)
+    one_step = {"max_steps": 1, "evaluate_every": 1, "max_grad_norm": 0.0}
+    train(make_backbone, tmp_path / "a", SFT, batch_size=8, **one_step)
+    train(make_backbone, tmp_path / "b", SFT, batch_size=2, gradient_accumulation_steps=4, **one_step)
+    large, parts = (gradients_of_one_step(tmp_path / name) for name in "ab")
+    assert len(large) == len(parts) > 20
+    for one, other in zip(large, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
+
+
+def gradients_of_one_step(folder: Path) -> list[torch.Tensor]:
+    """AdamW's first moment behind one step is 0.1 of the gradient. The weights tell less: they moved by its sign."""
+    state = torch.load(folder / "checkpoints" / "checkpoint-1" / "optimizer.pt")["state"]
+    return [10 * moments["exp_avg"] for moments in state.values()]
 
 
 def test_the_loss_is_per_target_token_of_the_whole_batch(make_backbone) -> None:
