@@ -166,14 +166,13 @@ class Sweep(Callback):
             for job in jobs:
                 check(compose("config", job))
             for number, job in enumerate(jobs):
-                self._check_folder(job, number)
+                self._check_folder([*config.hydra.overrides.hydra, *job], number)
 
     def _check_folder(self, job: list[str], number: int) -> None:
-        """Raises UserError if a folder of this multirun holds another run."""
+        """Raises UserError if the folder of this job holds another run."""
         composed = compose("config", job, return_hydra_config=True)
         with open_dict(composed):
             composed.hydra.job.num = number
-            composed.hydra.mode = RunMode.MULTIRUN
             HydraConfig.instance().set_config(composed)  # what ${hydra:job.num} is read from
             folder = Path(composed.hydra.sweep.dir, composed.hydra.sweep.subdir)
             del composed["hydra"]
