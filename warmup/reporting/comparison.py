@@ -167,7 +167,7 @@ def _rows(group: Group, detail: str) -> list[Row]:
     rows = []
     for metric in sorted({metric for run in group.runs for metric in run.scores}, key=score_order):
         levels = [run.chance[metric] for run in group.runs if metric in run.chance]
-        known = levels and all(CHANCE_LEVELS <= level.keys() for level in levels)
+        known = levels and all(level.keys() >= CHANCE_LEVELS for level in levels)
         chance = {way: statistics.fmean(level[way] for level in levels) for way in CHANCE_LEVELS} if known else None
         cells = (_cell(group.sft, metric), _cell(group.warmup, metric))
         rows.append(
