@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from tests.reporting.conftest import Write
-from warmup.reporting.paper import PAIRS
+from warmup.command_line import prepare
+from warmup.config.checks import check
+from warmup.config.explain import CONF
+from warmup.evaluation.evaluate import Limits
+from warmup.reporting.paper import PAIRS, paper_table_of
 from warmup.reporting.runs import find_runs
 from warmup.reporting.tables import Table, report_on
 from warmup.reporting.tables_formats import columns
+from warmup.run import labels_of
 
 XSUM = {"task": "summarization", "data": "EdinburghNLP/xsum", "model": "t5_base"}
 ROUGE = {"rouge1": {"value": 40.0, "signature": "rouge"}}
@@ -35,6 +42,23 @@ def xsum_config(**changes: Any) -> dict[str, Any]:
             part = part[parent]
         part[name] = value
     return config
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (CONF / "paper").glob("*.yaml")))
+def test_every_preset_of_the_paper_is_a_row(write_run: Write, tmp_path: Path, preset: str) -> None:
+    """What the presets compose, and would label their runs, is what the tables look for."""
+    prepare()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("config", [f"paper={preset}"])
+        cut = compose("config", [f"paper={preset}", "data.max_test_examples=10"])
+    labels = labels_of(check(composed), Limits(1, None, 1))
+    for name, part in (("whole", composed), ("cut", cut)):
+        resolved: Any = OmegaConf.to_container(part, resolve=True)
+        write_run(**labels, folder=name, config=resolved)
+    found = {run.folder.name: paper_table_of(run) for run in find_runs([tmp_path]).runs}
+    table = found["whole"]
+    assert table and labels["task"] in table.tasks and found["cut"] is None
+    assert table.name == {"logiqa_t5": "logiqa", "logiqa_llama": "decoder_only"}.get(preset, preset.split("_")[0])
 
 
 def tables(folder: Path) -> dict[str, Table]:
