@@ -43,6 +43,20 @@ def test_comet_equals_the_library_on_a_local_checkpoint(
     assert list(tmp_path.iterdir()) == []  # nothing is logged beside the run
 
 
+def test_comet_reads_a_folder_of_links_by_a_relative_path(
+    comet_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As snapshots in the hub's cache are: the checkpoint is a link to a blob without settings above it."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "blob").write_bytes((comet_folder / "checkpoints" / "model.ckpt").read_bytes())
+    (tmp_path / "checkpoints" / "model.ckpt").symlink_to(tmp_path / "blob")
+    (tmp_path / "hparams.yaml").write_text((comet_folder / "hparams.yaml").read_text())
+    monkeypatch.chdir(tmp_path / "checkpoints")
+    linked = scored("comet", comet_model="model.ckpt")
+    assert linked.skipped == {}
+    assert linked.segment_scores() == scored("comet", comet_model=str(comet_folder)).segment_scores()
+
+
 def test_comet_reads_a_model_of_another_kind(xlm_roberta: Path, tmp_path: Path) -> None:
     """A unified metric (as COMETKiwi and XCOMET are), which averages over three input sequences."""
     import comet

@@ -130,16 +130,6 @@ def test_the_command_scores_plain_text_with_every_metric_and_keeps_the_neural_on
         assert sum(segments[name]) / 3 == pytest.approx(metrics["scores"][name]["value"])
 
 
-def test_the_command_scores_labels_out_of_our_own_records_and_names_what_it_skips(tmp_path: Path) -> None:
-    records = [{"source": "q", "prediction": p, "reference": r} for p, r in zip("ABXD", "ABCD", strict=True)]
-    path = write(tmp_path / "predictions.jsonl", json_lines(records))
-    result = score_command(tmp_path, f"predictions={path}", "task=logiqa")
-    assert result.returncode == 0, result.stderr
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert metrics["scores"]["accuracy"]["value"] == 75 and metrics["invalid_answers"] == 0.25
-    assert "25.0 % of the answers are no label" in result.stdout and "scikit-learn:" in result.stdout
-
-
 def test_the_command_ends_in_one_line_about_a_bad_file(tmp_path: Path) -> None:
     predictions = write(tmp_path / "predictions.txt", lines(PREDICTIONS))
     references = write(tmp_path / "references.txt", lines(REFERENCES[:2]))

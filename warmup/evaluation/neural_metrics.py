@@ -111,7 +111,7 @@ def _find_comet(name: str) -> tuple[Path, str, str]:
     import yaml
     from huggingface_hub import snapshot_download
 
-    path = Path(name).expanduser()
+    path = Path(name).expanduser().absolute()  # not resolved: in the hub's cache a checkpoint is a link to elsewhere
     local = path.suffix == ".ckpt" or path.is_dir()
     if path.suffix == ".ckpt":
         checkpoint = path
@@ -121,7 +121,7 @@ def _find_comet(name: str) -> tuple[Path, str, str]:
         checkpoint = folder / "checkpoints" / "model.ckpt"
     if not checkpoint.is_file():
         raise FileNotFoundError(f"no file {checkpoint}")
-    settings = checkpoint.resolve().parents[1] / "hparams.yaml" if local else folder / "hparams.yaml"
+    settings = checkpoint.parents[1] / "hparams.yaml"
     if not settings.is_file():
         raise FileNotFoundError(f"no file {settings}; COMET reads it one folder above the checkpoint's")
     encoder = yaml.safe_load(settings.read_text(encoding="utf-8"))["pretrained_model"]
