@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
 )
 from requests.exceptions import ConnectionError as NetworkError
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -160,8 +161,8 @@ def save(
     try:
         backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
         backbone.tokenizer.save_pretrained(folder)
-    except OSError as error:
-        raise UserError(f"cannot write the model to {folder}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write the model to {folder}: {getattr(error, 'strerror', None) or error}") from error
     write_json(folder / SETTINGS_FILE, settings)
 
 

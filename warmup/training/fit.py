@@ -78,8 +78,9 @@ def fit(
         callbacks=[*stopping, *callbacks],
     )
     trainer.remove_callback(ProgressCallback)
+    bar = BarWithoutDictionaries()
     if trainer.is_world_process_zero():
-        trainer.add_callback(BarWithoutDictionaries())
+        trainer.add_callback(bar)
     resume = last_checkpoint(checkpoints)
     if resume:
         log.info("resuming from %s", resume)
@@ -88,6 +89,13 @@ def fit(
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except OSError as error:
         raise UserError(f"cannot write to {checkpoints}: {error.strerror or error}") from error
+    except RuntimeError as error:
+        if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
+            raise  # these two are how torch.save says that a write failed
+        raise UserError(f"cannot write to {checkpoints}: no space left, or the folder is gone") from error
+    finally:
+        if bar.training_bar is not None:
+            bar.training_bar.close()  # or the line of an error stands behind the bar
     if trainer.is_world_process_zero():
         write_json(folder / "history.json", trainer.state.log_history)
     return Training(
