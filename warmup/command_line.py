@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
 from warmup.config.explain import explain_composition
-from warmup.config.schema import register
+from warmup.config.schema import LoggerConfig, register
 from warmup.errors import UserError
 from warmup.run_folder import finished, is_main_process, note_failure, remove_if_nothing_was_done
 
@@ -191,7 +191,9 @@ class Sweep(Callback):
 
         folder = Path(config.hydra.sweep.dir)
         with _exit_on_error():
-            failed = compare([folder], folder)
+            logger = OmegaConf.to_object(config.logger)
+            assert isinstance(logger, LoggerConfig)
+            failed = compare([folder], folder, logger)
         print(NEXT_STEPS.format(folder=folder))
         if failed:
             sys.exit(1)

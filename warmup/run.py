@@ -39,14 +39,20 @@ from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.reporting.overview import write_overview
 from warmup.reporting.plots import write_figures
 from warmup.reporting.runs import find_runs
 from warmup.reporting.scores import print_scores
-from warmup.reporting.tables import report_on
-from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
-from warmup.reporting.tables_latex import latex
 from warmup.reporting.wandb_dashboard import lay_out_dashboard
-from warmup.reporting.wandb_run import Identity, WandbCallback, log_figures, log_files, log_results, wandb_run
+from warmup.reporting.wandb_run import (
+    Identity,
+    WandbCallback,
+    log_comparison,
+    log_figures,
+    log_files,
+    log_results,
+    wandb_run,
+)
 from warmup.run_folder import is_main_process
 from warmup.training.fit import Training, fit
 from warmup.training.trainer import EncodedExamples
@@ -62,7 +68,7 @@ def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]
     """
     quiet_libraries()
     if config.run == "tables":
-        compare(run_folders(config.runs), folder)
+        compare(run_folders(config.runs), folder, config.logger)
         return
     if config.run == "wandb_report":
         log.info("wandb: the dashboard is at %s", lay_out_dashboard(config.logger, folder))
@@ -281,7 +287,7 @@ def report(
     }
     write_json(folder / "metrics.json", record)
     if HydraConfig.get().mode == RunMode.RUN:
-        compare([folder], folder)
+        write_overview([folder], folder)
     if wandb:
         log_results(wandb, record, predictions)
         log_figures(wandb, write_figures(find_runs([folder]).runs, [], folder)[0])
@@ -324,16 +330,16 @@ def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger"))}
 
 
-def compare(folders: Sequence[Path], output: Path) -> bool:
-    """Show and write the tables, then the figures, of all runs in `folders` and below; true if one of them failed."""
-    console = Console(soft_wrap=True, highlight=False)
-    found = find_runs(folders)
-    report = report_on(found)
-    print_report(report, console)
-    for suffix, write in ((".md", markdown), (".tex", latex), (".csv", spreadsheet)):
-        write_text(output / f"comparison{suffix}", write(report))
-        console.print(f"written: {output / f'comparison{suffix}'}", markup=False)
-    figures, undrawn = write_figures(found.runs, report.tables, output)
-    for line in [*undrawn, *(f"written: {path}" for path in figures)]:
-        console.print(line, markup=False)
-    return bool(found.failed)
+def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool:
+    """Show and write all there is to say about the runs in `folders` and below; true if one of them failed.
+
+    With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
+    """
+    overview = write_overview(folders, output)
+    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
+    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
+        if wandb:
+            log_comparison(wandb, overview.report)
+            log_figures(wandb, overview.figures)
+            log_files(wandb, "report", overview.page)
+    return overview.failed

@@ -21,6 +21,7 @@ class Predictions:
     sources: Sequence[str]
     predictions: Sequence[str]
     references: Sequence[str]
+    warmups: Sequence[str | None]  # None for an answer that was written without one
 
     @property
     def test_set(self) -> str:
@@ -46,13 +47,14 @@ def _read(path: Path, changed: int, examples: int) -> Predictions:
     try:
         with path.open(encoding="utf-8") as file:
             records = [json.loads(line) for line in file if line.strip()]
+        warmups = [None if record.get("warmup") is None else str(record["warmup"]) for record in records]
         columns = [[str(record[key]) for record in records] for key in ("source", "prediction", "reference")]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         cause = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} does not hold a run's answers ({cause})") from error
     if len(records) != examples:
         raise UserError(f"{path} holds {len(records)} answers, and {examples} were scored")
-    return Predictions(*columns)
+    return Predictions(columns[0], columns[1], columns[2], warmups)
 
 
 def distinct_test_sets(runs: Sequence[Run]) -> set[tuple[int, str]]:

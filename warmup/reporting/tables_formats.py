@@ -140,22 +140,22 @@ def markdown(report: Report) -> str:
         header = [*table.label_names, *(name for name, _ in shown)]
         rule = ["---"] * len(table.label_names) + ["---:"] * len(shown)
         rows = [
-            [*map(_markdown_text, line.labels), *(_markdown_text(cells[number]) for _, cells in shown)]
+            [*map(markdown_text, line.labels), *(markdown_text(cells[number]) for _, cells in shown)]
             for number, line in enumerate(table.lines)
         ]
-        heading = [] if len(report.tables) == 1 and not table.of_paper else [f"## {_markdown_text(table.title)}"]
+        heading = [] if len(report.tables) == 1 and not table.of_paper else [f"## {markdown_text(table.title)}"]
         grid = "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
-        parts += [*heading, grid, _markdown_text(" ".join(table.caption))]
+        parts += [*heading, grid, markdown_text(" ".join(table.caption))]
     if not report.tables:
         parts.append(NOTHING)
-    notes = [f"- {_markdown_text(note)}" for note in report.notes]
+    notes = [f"- {markdown_text(note)}" for note in report.notes]
     for metric, signatures in report.signatures.items():
         spans = ", ".join("`" + signature.replace("`", "'") + "`" for signature in signatures)
-        notes.append(f"- {_markdown_text(score_name(metric))}: {spans}")
+        notes.append(f"- {markdown_text(score_name(metric))}: {spans}")
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
 
 
-def _markdown_text(text: str) -> str:
+def markdown_text(text: str) -> str:
     """Text that Markdown shows as it is, on one line, also inside a table and next to HTML."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*|\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)

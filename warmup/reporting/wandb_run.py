@@ -15,6 +15,8 @@ import requests
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.config.schema import LoggerConfig
+from warmup.reporting.tables import Report
+from warmup.reporting.tables_formats import columns
 
 PATIENCE = 10  # seconds to wait for wandb's server before a run
 UPLOAD_PATIENCE = 600  # and for what is left to upload behind it
@@ -215,6 +217,21 @@ def log_results(run: Any, record: Mapping[str, Any], predictions: Sequence[Mappi
     columns = ["source", "warmup", "prediction", "reference"]
     rows = [[line.get(column) for column in columns] for line in predictions[:MOST_ROWS]]
     run.log({"examples": wandb.Table(columns=columns, data=rows)})
+
+
+@_goes_on
+def log_comparison(run: Any, report: Report) -> None:
+    """All lines of all tables as one table, with the cells as they are shown."""
+    import wandb
+
+    lines: list[dict[str, str]] = []
+    for table in report.tables:
+        shown = columns(table, p_values=True)
+        for number, line in enumerate(table.lines):
+            cells = {name: texts[number] for name, texts in shown}
+            lines.append({"table": table.title, "line": ", ".join(line.labels), **cells})
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    run.log({"comparison": wandb.Table(columns=names, data=[[line.get(name, "") for name in names] for line in lines])})
 
 
 @_goes_on

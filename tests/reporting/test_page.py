@@ -1,0 +1,136 @@
+"""report.html: nothing in the data becomes markup, nothing is fetched, and the example browser works in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from tests.reporting.browser import CHROMIUM, Browser, drive
+from tests.reporting.conftest import Write
+from warmup.reporting.overview import write_overview
+
+HOSTILE = "</script><script>window.hacked=1</script><!-- <img src=x onerror=window.hacked=1> & \u2028 'q' \"d\" \x00"
+needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed")
+
+
+def answers(run: Path, lines: list[tuple[str, str | None, str, str]]) -> None:
+    keys = ("source", "warmup", "prediction", "reference")
+    text = "".join(json.dumps(dict(zip(keys, line, strict=True))) + "\n" for line in lines)
+    (run / "predictions.jsonl").write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def report(write_run: Write, tmp_path: Path) -> Path:
+    """60 examples answered by SFT and warmup; example 7 is the best of warmup, 3 its worst; texts are hostile."""
+    count = 60
+    config = {"method": {"name": "sft"}, "trainer": {"max_steps": 5}}
+    sft = write_run("sft", 1, 10.0, "a_sft", examples=count, model=HOSTILE, config=config, selection_metric="accuracy")
+    config = {"method": {"name": "warmup", "num_samples": 4}, "trainer": {"max_steps": 5}}
+    ours = write_run(
+        "warmup", 1, 11.0, "b_warmup", examples=count, model=HOSTILE, config=config, selection_metric="accuracy"
+    )
+    sources = [f"source {i} {HOSTILE if i == 5 else ''}" for i in range(1, count + 1)]
+    right = [f"Die Katze {i} schläft" for i in range(1, count + 1)]
+    theirs = [text if i == 3 else "wrong" for i, text in enumerate(right, start=1)]
+    mine = [text if i == 7 else "bad" for i, text in enumerate(right, start=1)]
+    answers(sft, [(s, None, p, r) for s, p, r in zip(sources, theirs, right, strict=True)])
+    warmups = ["katze, Hund 猫"] * count
+    answers(ours, list(zip(sources, warmups, mine, right, strict=True)))
+    write_overview([tmp_path / "runs"], tmp_path / "out")
+    return tmp_path / "out" / "report.html"
+
+
+class Elements(HTMLParser):
+    """Counts elements, and collects every address that a browser would load."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scripts: list[str | None] = []
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        found = dict(attributes)
+        if tag == "script":
+            self.scripts.append(found.get("type"))
+        assert not [name for name in found if name.startswith("on")]
+        self.addresses += [found[name] or "" for name in ("src", "href", "srcset") if name in found]
+
+
+def test_no_text_becomes_markup_and_nothing_is_loaded(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    elements = Elements()
+    elements.feed(text)
+    assert elements.scripts.count(None) == 1 and set(elements.scripts) == {None, "application/json"}
+    assert all(address.startswith(("data:", "#")) for address in elements.addresses)
+    assert "<script>window" not in text and "<!--" not in text and "\u2028" not in text and "\x00" not in text
+    assert "&lt;script&gt;window.hacked=1&lt;/script&gt;" in text  # the model's name, shown in the table
+    assert "default-src 'none'" in text
+
+
+def test_the_page_has_every_part(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    for title in ("Tables", "Figures", "Warmup analysis", "Configuration", "Examples"):
+        assert re.search(rf"<h2[^>]*>{title}</h2>", text) or title == "Figures"
+    assert '<th scope="row">method.num_samples</th><td>—</td><td>4</td>' in text
+    assert "trainer.max_steps" in text.split("What all runs share")[1].split("</details>")[0]
+    data = [json.loads(part) for part in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)]
+    sources = next(part["sources"] for part in data if "sources" in part)
+    assert sources[4] == f"source 5 {HOSTILE}"  # a NUL survives as JSON's escape
+    gains = next(part["gains"] for part in data if "gains" in part)
+    assert [i for i, gain in enumerate(gains, start=1) if gain] == [3, 7] and (gains[2], gains[6]) == (-100, 100)
+
+
+@needs_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+def test_it_works_in_a_browser(report: Path, tmp_path: Path, width: int) -> None:
+    async def steps(browser: Browser) -> None:
+        run = browser.run
+
+        async def first() -> str:
+            return await run("document.querySelector('article h3').textContent")
+
+        async def choose(control: str, value: str) -> None:
+            event = "input" if control == "search" else "change"
+            await run(
+                f"(() => {{ const e = document.getElementById('{control}'); e.value = {json.dumps(value)};"
+                f"e.dispatchEvent(new Event('{event}', {{bubbles: true}})); }})()"
+            )
+            await run("new Promise((done) => setTimeout(done, 250))")
+
+        assert (await first()).startswith("Example 1 ")
+        await choose("sort", "best")
+        assert (await first()).startswith("Example 7 · gain +100.00 accuracy")
+        await choose("sort", "worst")
+        assert (await first()).startswith("Example 3 · gain -100.00 accuracy")
+        await choose("sort", "order")
+        marks = "[...document.querySelector('article').querySelectorAll('mark')].map((mark) => mark.textContent)"
+        assert await run(marks) == ["katze", "Katze"]
+        await run("document.getElementById('next').click()")
+        assert (await first()).startswith("Example 26 ")
+        assert "26" not in await run("document.getElementById('count').textContent")
+        await choose("search", "KATZE 42 ")
+        assert await run("document.getElementById('count').textContent") == "1 of 60 examples, page 1 of 1"
+        await choose("search", "<script>window.hacked")
+        source = await run("document.querySelector('[data-part=source]').textContent")
+        assert source == f"source 5 {HOSTILE}"
+        assert await run("window.hacked === undefined")
+        await choose("search", "nowhere to be found")
+        assert await run("document.querySelectorAll('article').length") == 0
+        overflow = await run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, "the page is wider than the screen"
+
+    browser = drive(report, tmp_path / "profile", width, steps)
+    assert browser.complaints == []
+    assert all(url.startswith(("file:", "data:")) for url in browser.requests)
+
+
+def test_a_run_without_answers_still_gets_its_page(write_run: Write, tmp_path: Path) -> None:
+    write_run("sft", 1, 10.0)
+    write_overview([tmp_path / "runs"], tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "10.00" in text and 'id="menu"' not in text
+    assert not (tmp_path / "out" / "analysis.json").exists()

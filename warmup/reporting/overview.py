@@ -1,0 +1,71 @@
+"""Everything about a set of runs: tables, figures, the analysis of warmups and the report page, printed and written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from tqdm import tqdm
+
+from warmup.errors import UserError
+from warmup.files import write_json, write_text
+from warmup.reporting.analysis import analyse, markdown_analysis
+from warmup.reporting.examples import PairedExamples, pair_examples, partners
+from warmup.reporting.page import page
+from warmup.reporting.plots import write_figures
+from warmup.reporting.runs import Run, find_runs
+from warmup.reporting.tables import Report, report_on
+from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
+from warmup.reporting.tables_latex import latex
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What was shown and written; `failed`: whether a run among them had failed."""
+
+    report: Report
+    figures: list[Path]
+    page: Path
+    failed: bool
+
+
+def write_overview(folders: Sequence[Path], output: Path) -> Overview:
+    """Print the tables of all runs in `folders` and below; write them, the figures and `report.html` into `output`.
+
+    Raises:
+        UserError: a folder is missing or cannot be written, or no run has begun.
+    """
+    console = Console(soft_wrap=True, highlight=False)
+    found = find_runs(folders)
+    report = report_on(found)
+    print_report(report, console)
+    for suffix, write in ((".md", markdown), (".tex", latex), (".csv", spreadsheet)):
+        write_text(output / f"comparison{suffix}", write(report))
+        console.print(f"written: {output / f'comparison{suffix}'}", markup=False)
+    figures, undrawn = write_figures(found.runs, report.tables, output)
+    for line in [*undrawn, *(f"written: {path}" for path in figures)]:
+        console.print(line, markup=False)
+    examples, unread = _examples(found.runs)
+    analyses = [analyse(paired) for paired in examples if paired.run.method == "warmup"]
+    if analyses:
+        write_json(output / "analysis.json", analyses)
+        write_text(output / "analysis.md", markdown_analysis(analyses))
+    write_text(output / "report.html", page(report, found.runs, figures, analyses, examples, len(found.failed)))
+    names = [*(["analysis.json", "analysis.md"] if analyses else []), "report.html"]
+    for line in [*unread, *(f"written: {output / name}" for name in names)]:
+        console.print(line, markup=False)
+    return Overview(report, figures, output / "report.html", bool(found.failed))
+
+
+def _examples(runs: Sequence[Run]) -> tuple[list[PairedExamples], list[str]]:
+    """The answers of all runs that have them, and a line for each that has none."""
+    examples, notes = [], []
+    with tqdm(partners(runs), desc="pairing examples", unit="run", leave=False, dynamic_ncols=True, delay=1) as bar:
+        for run, sft in bar:
+            try:
+                examples.append(pair_examples(run, sft))
+            except UserError as error:
+                notes.append(f"No examples: {error}.")
+    return examples, notes
