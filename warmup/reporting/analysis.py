@@ -207,7 +207,7 @@ def _gains(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
         if "reason" in link:
             rows.append([name, *mean, link["reason"], EMPTY, str(link["examples"])])
         else:
-            found = [f"{link[kind]:+.2f} (p = {link[f'{kind}_p']:.3f})" for kind in ("pearson", "spearman")]
+            found = [f"{link[kind]:+.2f} ({_p_value(link[f'{kind}_p'])})" for kind in ("pearson", "spearman")]
             rows.append([name, *mean, *found, str(link["examples"])])
     return Grid(
         "Overlap and gain",
@@ -241,6 +241,10 @@ def _effects(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
 
 def _percent(share: float | None) -> str:
     return EMPTY if share is None else f"{100 * share:.1f}%"
+
+
+def _p_value(value: float) -> str:
+    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _number(value: float | None) -> str:

@@ -174,7 +174,7 @@ def _configuration(runs: Sequence[Run]) -> str:
         for key in differing
     )
     head = f'<thead><tr><th scope="col" class="label">key</th>{head}</tr></thead>'
-    table = f'<table class="long">{head}<tbody>{rows}</tbody></table>'
+    table = f'<table class="long settings">{head}<tbody>{rows}</tbody></table>'
     shared = "".join(
         f"<dt>{_html(key)}</dt><dd>{_html(configured[0][1][key])}</dd>" for key in keys if key not in differing
     )
