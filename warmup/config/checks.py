@@ -27,6 +27,7 @@ from warmup.config.schema import (
     WarmupMethod,
 )
 from warmup.config.templates import record_fields
+from warmup.config.estimators import check_estimator
 from warmup.errors import UserError, nearest, wrong_value
 
 SPLITS = ("train", "validation", "test")
@@ -236,6 +237,8 @@ def _check_training(config: Config) -> None:
     method = config.method
     if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
         raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
+    if isinstance(method, WarmupMethod):
+        check_estimator(method)
     if config.device == "cuda":
         import torch  # here, since it takes seconds that a typing mistake or --help need not wait for
 

@@ -178,8 +178,11 @@ class WarmupMethod(MethodConfig):
     name: str = choice("warmup", "warmup")
     num_samples: int = number(4, 1, 256)  # K
     max_warmup_tokens: int = number(8, 1, 1024)
-    objective: str = choice("marginal", "marginal")
-    baseline: str = choice("mean", "mean", "loo", "none")
+    objective: str = choice("marginal", "marginal", "vimco", "elbo", "resample")
+    baseline: str = choice("mean", "mean", "loo", "none")  # of marginal and resample; the others bring their own
+    sampler: str = choice("iid", "iid", "without_replacement", "adaptive", "recognition")
+    sampling_temperature: float = number(1.0, 0.05, 20.0)  # of sampler=iid; other than 1 gets importance weights
+    sampling_top_p: float = number(1.0, 0.01, 1.0)  # of sampler=iid; below 1 the likelihood is a lower bound
     posterior_temperature: float = number(1.0, 1e-3, 1e3)
     entropy_coef: float = number(0.001, 0.0, 100.0)
     # Optimiser steps of plain SFT before the first warmup is sampled. None: half of all for a model built fresh,

@@ -10,8 +10,9 @@ from tqdm import tqdm
 
 from warmup.config.schema import EvaluationConfig
 from warmup.models.encoding import source_batch
-from warmup.models.families import Encoded, evaluation_mode
+from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
+from warmup.models.modes import evaluation_mode
 
 
 @dataclass(frozen=True)

@@ -1,70 +1,118 @@
-"""The warmup objective as pure tensor mathematics (design, section 1): no model, tokenizer or configuration.
+"""The warmup objectives as pure tensor mathematics (design, section 1): no model, tokenizer or configuration.
 
 B inputs, K warmups of each. `target_logprob` is l_k = log p(y|x,c_k), `warmup_logprob` is s_k = log p(c_k|x), both
-sums over tokens [B, K]; a separator that was forced at the length limit counts in neither.
+sums over tokens [B, K]; a separator that was forced at the length limit counts in neither. `log_prior_weight` [B, K]
+says what each warmup stands for: -log K for draws from p(c|x), log p(c|x) - log q(c) - log K for draws from q, -inf for
+a slot without a warmup. Then p(y|x) is estimated by sum_k exp(log_prior_weight_k + l_k).
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-
-def log_likelihood(target_logprob: Tensor) -> Tensor:
-    """[B] Monte Carlo estimate of log p(y|x) from warmups drawn from p(c|x): logmeanexp over K."""
-    return target_logprob.logsumexp(dim=-1) - math.log(target_logprob.shape[-1])
+LOWEST = -1e30  # finite, so that a likelihood of zero makes no NaN
 
 
-def posterior_weights(target_logprob: Tensor, temperature: float = 1.0) -> Tensor:
-    """[B, K] self-normalised weights w = softmax_k(l_k / temperature), without gradient.
+@dataclass(frozen=True)
+class Coefficients:
+    """What an objective multiplies gradients with; no gradient flows through them."""
+
+    target: Tensor  # [B, K] of grad l_k
+    warmup: Tensor  # [B, K] of grad s_k
+    value: Tensor  # [B] what the objective estimates: log p(y|x), or a bound on it
+
+
+def log_likelihood(target_logprob: Tensor, log_prior_weight: Tensor) -> Tensor:
+    """[B] the estimate of log p(y|x): logsumexp over K; for draws from p(c|x) the logmeanexp of the design."""
+    return (log_prior_weight + _finite(target_logprob)).logsumexp(dim=-1)
+
+
+def posterior_weights(target_logprob: Tensor, log_prior_weight: Tensor, temperature: float = 1.0) -> Tensor:
+    """[B, K] self-normalised weights w = softmax_k(log_prior_weight_k + l_k / temperature), without gradient.
 
     With temperature 1 they estimate p(c_k|x,y), consistent as K grows. Computed in float32 at least.
     """
-    return torch.softmax(_wide(target_logprob.detach()) / temperature, dim=-1)
+    return torch.softmax(log_prior_weight + _finite(target_logprob.detach()) / temperature, dim=-1)
 
 
-def baseline_weights(target_logprob: Tensor, kind: str, temperature: float = 1.0) -> Tensor:
+def prior_weights(log_prior_weight: Tensor) -> Tensor:
+    """[B, K] self-normalised weights of p(c|x): 1/K for draws from it."""
+    return torch.softmax(log_prior_weight, dim=-1)
+
+
+def baseline_weights(target_logprob: Tensor, log_prior_weight: Tensor, kind: str, temperature: float = 1.0) -> Tensor:
     """[B, K] what each weight is compared with, so that a warmup gains only where it beats the others.
 
-    mean: 1/K. loo: the weight that warmup k would have if its log-likelihood were the mean of the others'
-    (as VIMCO's geometric mean, Mnih and Rezende 2016); it does not depend on c_k. none: 0.
+    mean: the prior weight, 1/K for draws from p(c|x). loo: the weight that warmup k would have if its log-likelihood
+    were the mean of the others' (as VIMCO's geometric mean, Mnih and Rezende 2016), whatever c_k is. none: 0.
     """
-    scores = _wide(target_logprob.detach()) / temperature
-    count = scores.shape[-1]
     if kind == "none":
-        return torch.zeros_like(scores)
-    if kind == "mean" or count == 1:
-        return torch.full_like(scores, 1 / count)
+        return torch.zeros_like(log_prior_weight)
+    if kind == "mean":
+        return prior_weights(log_prior_weight)
     if kind != "loo":
         raise ValueError(f"unknown baseline {kind!r}")
-    others_mean = (scores.sum(-1, keepdim=True) - scores) / (count - 1)
-    apart = scores[..., None, :].expand(*scores.shape, count)  # [B, k, j]: score j as warmup k sees it
-    own = torch.eye(count, dtype=torch.bool, device=scores.device)
-    replaced = torch.where(own, others_mean[..., :, None], apart)
+    scores = _finite(target_logprob.detach()) / temperature
+    replaced = log_prior_weight[..., None, :] + _without_own(scores, log_prior_weight)
     return torch.softmax(replaced, dim=-1).diagonal(dim1=-2, dim2=-1)
 
 
-def surrogate_loss(
-    target_logprob: Tensor, warmup_logprob: Tensor, target_weights: Tensor, warmup_weights: Tensor
-) -> Tensor:
-    """[B] a loss whose gradient is -(sum_k target_weights grad l_k + sum_k warmup_weights grad s_k)."""
-    target_term = (target_weights.detach() * target_logprob).sum(-1)
-    return -target_term - (warmup_weights.detach() * warmup_logprob).sum(-1)
+def coefficients(
+    objective: str,
+    target_logprob: Tensor,
+    log_prior_weight: Tensor,
+    baseline: str = "mean",
+    temperature: float = 1.0,
+) -> Coefficients:
+    """Coefficients of `marginal`, `vimco` or `elbo` (design, section 1).
 
-
-def marginal_loss(
-    target_logprob: Tensor, warmup_logprob: Tensor, baseline: str = "mean", temperature: float = 1.0
-) -> Tensor:
-    """[B] the `marginal` objective: its value is -log p(y|x) (estimated), its gradient the weighted one of the design.
-
-    grad = -(sum_k w_k grad l_k + sum_k (w_k - b_k) grad s_k).
+    marginal: w_k and w_k - b_k; its value estimates log p(y|x).
+    vimco: w_k and the leave-one-out learning signal of the K-sample bound E[logmeanexp(l)] (Mnih and Rezende 2016).
+    elbo: 1/K and (l_k - mean_{j != k} l_j) / K, of the bound E[mean(l)] (RLOO; JEPO and LaTRO).
+    The last two are for draws from p(c|x) itself; with K = 1 there is nothing to leave out, and the warmup term is 0.
     """
-    weights = posterior_weights(target_logprob, temperature)
-    advantage = weights - baseline_weights(target_logprob, baseline, temperature)
-    loss = surrogate_loss(target_logprob, warmup_logprob, weights, advantage)
-    return loss + (-log_likelihood(target_logprob) - loss).detach()
+    scores = _finite(target_logprob.detach())
+    likelihood = log_likelihood(scores, log_prior_weight)
+    if objective == "marginal":
+        weights = posterior_weights(scores, log_prior_weight, temperature)
+        return Coefficients(
+            weights, weights - baseline_weights(scores, log_prior_weight, baseline, temperature), likelihood
+        )
+    prior = prior_weights(log_prior_weight)
+    alone = prior == 1.0  # a single warmup has no others to be compared with
+    others = _without_own(scores, log_prior_weight)
+    if objective == "vimco":
+        left_out = (log_prior_weight[..., None, :] + others).logsumexp(-1)
+        signal = torch.where(alone | (prior == 0), 0.0, likelihood[..., None] - left_out)
+        return Coefficients(posterior_weights(scores, log_prior_weight), signal, likelihood)
+    if objective == "elbo":
+        signal = torch.where(alone, 0.0, prior * (scores - others.diagonal(dim1=-2, dim2=-1)))
+        return Coefficients(prior, signal, (prior * scores).sum(-1))
+    raise ValueError(f"unknown objective {objective!r}")
+
+
+def resampled(weights: Tensor, baseline: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Posterior resampling: one warmup drawn from the weights [B, K], and one from the baseline's.
+
+    Returns the two indices [B] and the factor [B] of the second's gradient, the sum of the baseline weights, so that
+    grad l_j + grad s_j - factor * grad s_m has the expectation of `marginal`. `uniform` [B, 2] are numbers in (0, 1).
+    """
+    indices = []
+    for share, number in zip((weights, baseline), uniform.unbind(-1), strict=True):
+        sums = share.double().cumsum(-1)
+        index = torch.searchsorted(sums, number[:, None] * sums[:, -1:], right=True).squeeze(-1)
+        indices.append(index.clamp(max=share.shape[-1] - 1))  # a baseline of zeros has nothing to draw from
+    return indices[0], indices[1], baseline.sum(-1)
+
+
+def surrogate_loss(target_logprob: Tensor, warmup_logprob: Tensor, parts: Coefficients) -> Tensor:
+    """[B] a loss whose value is `-parts.value` and whose gradient is -(sum_k target grad l_k + sum_k warmup grad s_k)."""
+    target = (parts.target.detach() * _finite(target_logprob)).sum(-1)
+    warmup = (parts.warmup.detach() * _finite(warmup_logprob)).sum(-1)
+    return (target + warmup).detach() - parts.value.detach() - target - warmup
 
 
 def effective_sample_size(weights: Tensor) -> Tensor:
@@ -72,5 +120,32 @@ def effective_sample_size(weights: Tensor) -> Tensor:
     return 1 / weights.square().sum(-1)
 
 
-def _wide(values: Tensor) -> Tensor:
-    return values if values.dtype == torch.float64 else values.float()
+def allocate(target_logprob: Tensor, extra: int) -> Tensor:
+    """[B] how many of `extra` further warmups each input gets, more where its K0 weights [B, K0] are less even.
+
+    In proportion to the standard error of the estimate of p(y|x), sqrt(K0 / ESS - 1) relative to its mean (Neyman
+    allocation), in whole numbers by largest remainders; evenly where no input is uncertain. Sums to `extra`.
+    """
+    weights = torch.softmax(_finite(target_logprob.detach()), dim=-1)
+    spread = (weights.shape[-1] / effective_sample_size(weights) - 1).clamp(min=0).sqrt().double()
+    share = extra * (spread / spread.sum() if spread.sum() > 0 else torch.full_like(spread, 1 / len(spread)))
+    whole = share.floor().long()
+    left = extra - int(whole.sum())
+    whole[(share - whole).topk(left).indices] += 1
+    return whole
+
+
+def _without_own(scores: Tensor, log_prior_weight: Tensor) -> Tensor:
+    """[B, k, j] score j, but on the diagonal the mean score of the others, weighted as the prior weighs them."""
+    count = scores.shape[-1]
+    own = torch.eye(count, dtype=torch.bool, device=scores.device)
+    weights = prior_weights(log_prior_weight)[..., None, :].expand(*scores.shape, count).masked_fill(own, 0.0)
+    total = weights.sum(-1, keepdim=True)
+    weights = torch.where(total > 0, weights / total, own.to(weights))  # alone: its own score
+    apart = scores[..., None, :].expand(*scores.shape, count)
+    return torch.where(own, (weights * apart).sum(-1, keepdim=True), apart)
+
+
+def _finite(values: Tensor) -> Tensor:
+    wide = values if values.dtype == torch.float64 else values.float()
+    return wide.clamp(min=LOWEST)

@@ -1,4 +1,4 @@
-"""Drawing warmups from the model's own distribution p(c|x).
+"""Drawing warmups from the model's own distribution p(c|x), or from a proposal made of it.
 
 A warmup token is drawn from the model's softmax over ordinary tokens and the separator. A warmup ends when the
 separator is drawn; behind `max_warmup_tokens` tokens nothing is drawn, the separator is forced, and that choice
@@ -7,29 +7,53 @@ counts nowhere. So the probabilities of all warmups sum to one.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from warmup.methods.noise import Noise
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
-NEVER = -1e9  # instead of -inf, whose product with a zero probability is NaN in the gradient of the entropy
+NEVER = -1e9  # instead of -inf, whose product with a zero probability is NaN
 
 
 @dataclass(frozen=True)
 class Warmups:
-    """K warmups of each of B inputs; M is the length limit."""
+    """K warmups of each of B inputs; M is the length limit. Kept in main memory, where their layout is decided."""
 
     tokens: Tensor  # [B, K, M], the warmup's own tokens, padding behind
     lengths: Tensor  # [B, K], without the separator
     forced: Tensor  # [B, K], true where the limit was reached before a separator was drawn
+    # [B, K] log of what each warmup stands for, so that p(y|x) is estimated by sum_k exp(log_prior_weight_k + l_k).
+    # 1/K for draws from p(c|x) itself, p(c|x) / (K q(c)) for draws from a proposal q; 0 (-inf) for a slot left empty.
+    log_prior_weight: Tensor
+    logprob: Tensor | None = None  # [B, K] log p(c|x) as it was drawn, where the sampler tells
 
-    def split(self, size: int) -> list[Warmups]:
-        """Parts of at most `size` warmups of each input."""
-        parts = (values.split(size, dim=1) for values in (self.tokens, self.lengths, self.forced))
-        return [Warmups(*part) for part in zip(*parts, strict=True)]
+    @property
+    def count(self) -> int:
+        """K."""
+        return self.tokens.shape[1]
+
+    def select(self, columns: Tensor, inputs: Tensor | None = None) -> Warmups:
+        """Some warmups [B', K'] of all inputs, or of `inputs` [B'], by index; each then stands for 1/K'."""
+        rows = (torch.arange(len(columns)) if inputs is None else inputs)[:, None]
+        parts = (values[rows, columns] for values in (self.tokens, self.lengths, self.forced))
+        return Warmups(*parts, even_weights(*columns.shape))
+
+
+def even_weights(batch: int, count: int) -> Tensor:
+    """[B, K] log 1/K."""
+    return torch.full((batch, count), -math.log(count), dtype=torch.float64)
+
+
+def beside(parts: Sequence[Warmups], log_prior_weight: Tensor) -> Warmups:
+    """The warmups of each input, one part after another."""
+    columns = ([getattr(part, name) for part in parts] for name in ("tokens", "lengths", "forced"))
+    return Warmups(*(torch.cat(column, dim=1) for column in columns), log_prior_weight)
 
 
 def warmup_logits(logits: Tensor, never_in_warmup: Tensor) -> Tensor:
@@ -39,29 +63,85 @@ def warmup_logits(logits: Tensor, never_in_warmup: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def sample_warmups(backbone: Backbone, encoded: Encoded, num_samples: int, max_warmup_tokens: int) -> Warmups:
-    """Draw `num_samples` warmups per input by ancestral sampling, each source read once.
+def sample_warmups(
+    backbone: Backbone,
+    encoded: Encoded,
+    num_samples: int,
+    max_warmup_tokens: int,
+    noise: Noise,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+) -> Warmups:
+    """Draw `num_samples` independent warmups per input, each source read once.
+
+    With another temperature or a nucleus (`top_p` below 1) the draws come from a proposal q, and `log_prior_weight` is
+    log p(c|x) - log q(c) - log K. A nucleus never draws what lies outside it: the estimate is then of the sum over the
+    nucleus, a lower bound on p(y|x).
 
     The caller switches dropout off, so that what is drawn from is what is scored.
     """
     model, family = backbone.model, backbone.family
-    never = backbone.never_in_warmup.to(encoded.ids.device)
-    batch = encoded.ids.shape[0]
-    logits, state = family.prefill(model, encoded.detach(), num_samples)
-    ended = torch.zeros(batch * num_samples, dtype=torch.bool, device=encoded.ids.device)
+    device, batch = encoded.ids.device, encoded.ids.shape[0]
+    never = backbone.never_in_warmup.to(device)
+    uniform = noise.uniform(num_samples, max_warmup_tokens).flatten(0, 1)
+    logits, state = family.prefill(model, encoded.detach(), num_samples, max_warmup_tokens)
+    logits = logits.repeat_interleave(num_samples, dim=0)
+    ended = torch.zeros(batch * num_samples, dtype=torch.bool, device=device)
     lengths = torch.zeros_like(ended, dtype=torch.long)
+    own, proposed = torch.zeros_like(uniform[:, 0]), torch.zeros_like(uniform[:, 0])
     columns: list[Tensor] = []
     for position in range(max_warmup_tokens):
-        drawn = torch.multinomial(warmup_logits(logits, never).softmax(-1), 1).squeeze(-1)
+        logprob = warmup_logits(logits, never).log_softmax(-1)
+        proposal = logprob if temperature == top_p == 1.0 else _proposal(logprob, temperature, top_p)
+        drawn = draw(proposal, uniform[:, position])
+        if proposal is not logprob:
+            own = own + torch.where(ended, 0.0, _at(logprob, drawn))
+            proposed = proposed + torch.where(ended, 0.0, _at(proposal, drawn))
         ended = ended | (drawn == backbone.separator_id)
-        if bool(ended.all()):
-            break
-        drawn = torch.where(ended, backbone.tokenizer.pad_token_id, drawn)
         lengths = lengths + ~ended
-        columns.append(drawn)
-        if position + 1 < max_warmup_tokens:
-            logits = family.step(model, state, drawn)
+        columns.append(torch.where(ended, backbone.tokenizer.pad_token_id, drawn))
+        if position + 1 == max_warmup_tokens or (device.type == "cpu" and bool(ended.all())):
+            break  # elsewhere asking would wait for the device
+        logits = family.step(model, state, columns[-1])
     padding = torch.full_like(lengths, backbone.tokenizer.pad_token_id)
     columns += [padding] * (max_warmup_tokens - len(columns))
+    weight = (own - proposed - math.log(num_samples)).view(batch, num_samples)
     tokens = torch.stack(columns, dim=-1).view(batch, num_samples, max_warmup_tokens)
-    return Warmups(tokens, lengths.view(batch, num_samples), ~ended.view(batch, num_samples))
+    parts = (tokens, lengths.view(batch, num_samples), ~ended.view(batch, num_samples), weight)
+    return Warmups(*map(in_main_memory, parts)) if device.type != "meta" else _longest(batch, num_samples, len(columns))
+
+
+def in_main_memory(values: Tensor) -> Tensor:
+    """A copy there; of a meta tensor, which has no values, zeros."""
+    return torch.zeros(values.shape, dtype=values.dtype) if values.is_meta else values.cpu()
+
+
+def _longest(batch: int, count: int, limit: int) -> Warmups:
+    """What stands for drawn warmups where only operations are counted: as long as can be, and all different."""
+    tokens = torch.arange(2, 2 + count)[None, :, None].expand(batch, count, limit)
+    lengths = torch.full((batch, count), limit)
+    return Warmups(tokens, lengths, torch.ones_like(lengths, dtype=torch.bool), even_weights(batch, count))
+
+
+def draw(logprob: Tensor, uniform: Tensor) -> Tensor:
+    """[N] one index of each row of log-probabilities [N, V], by inversion of uniform numbers [N] in (0, 1).
+
+    Summed in float64: a vocabulary of 250,000 has tokens that float32 sums would lose.
+    """
+    sums = logprob.double().exp().cumsum(-1)
+    return torch.searchsorted(sums, uniform[:, None] * sums[:, -1:], right=True).squeeze(-1)
+
+
+def _proposal(logprob: Tensor, temperature: float, top_p: float) -> Tensor:
+    """Log-probabilities [N, V] at another temperature, cut to the fewest tokens that hold `top_p` of it."""
+    warmed = (logprob / temperature).log_softmax(-1)
+    if top_p == 1.0:
+        return warmed
+    ordered, order = warmed.sort(-1, descending=True)
+    before = ordered.exp().cumsum(-1) - ordered.exp()
+    outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
+    return warmed.masked_fill(outside, NEVER).log_softmax(-1)
+
+
+def _at(logprob: Tensor, tokens: Tensor) -> Tensor:
+    return logprob.gather(-1, tokens[:, None]).squeeze(-1).double()

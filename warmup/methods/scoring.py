@@ -1,42 +1,60 @@
-"""Log-probabilities of warmups and targets under the model, with gradient.
+"""Scoring warmups and the targets behind them: each input's different warmups stand in one row, read once.
 
 A continuation is `c_1 .. c_m <sep> y_1 .. y_n </s>`. Shapes: B inputs, K continuations of each, L tokens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from warmup.methods.sampling import Warmups, warmup_logits
+from warmup.methods.output_layer import Positions, Totals, totals_of, weigh
+from warmup.methods.sampling import Warmups
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
+from warmup.models.modes import SharedDropout
 
-MOST_IN_A_ROW = 32  # continuations that share a row: the attention mask grows with the square of their tokens
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What the objective needs, float32 at least."""
-
-    target_logprob: Tensor  # [B, K]
-    warmup_logprob: Tensor  # [B, K]; separators that were drawn count, forced ones do not
-    warmup_entropy: Tensor  # [B, K] entropies of the distributions that warmup tokens were drawn from, summed
-    warmup_positions: Tensor  # [B, K] how many such distributions: tokens, and the separator if it was drawn
+MOST_IN_A_ROW = 1024  # tokens: the attention mask grows with their square
 
 
 @dataclass(frozen=True)
 class Continuations:
-    """Warmups joined with their targets, all [B, K, L]."""
+    """Warmups joined with their targets, all [B, K, L]; in main memory, like the warmups."""
 
     tokens: Tensor
     mask: Tensor  # true where there is a token
     warmup_part: Tensor  # true where a token was drawn by the sampler
     target_part: Tensor  # true on target tokens and </s>
+
+
+@dataclass(frozen=True)
+class Read:
+    """Continuations that the model has read, short of the output layer: N positions that predict a chosen token."""
+
+    states: Tensor  # [N, W], with gradient where it is enabled
+    tokens: Tensor  # [N] the token to be predicted
+    inputs: Tensor  # [N] which input of the batch
+    slots: Tensor  # [N] which of the input's different warmups
+    drawn: Tensor  # [N] true for a token that the sampler drew, false for the target's
+    copies: Tensor  # [B, K] the slot of each warmup: equal ones share it
+
+    def positions(self) -> tuple[Tensor, Positions]:
+        """The order [N] in which the output layer takes the positions, and the positions in that order."""
+        batch, slots, device = len(self.copies), int(self.copies.max()) + 1, self.states.device
+        order = (2 * self.inputs + ~self.drawn).argsort(stable=True)
+        sequences = self.inputs * slots + self.slots
+        return order, Positions(
+            self.tokens[order].to(device),
+            sequences[order].to(device),
+            self.inputs[self.drawn].bincount(minlength=batch).tolist(),
+            self.inputs.bincount(minlength=batch).tolist(),
+            slots,
+        )
 
 
 def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -> Continuations:
@@ -45,7 +63,7 @@ def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -
     lengths = warmups.lengths[..., None]
     target_lengths = (labels != IGNORED_LABEL).sum(-1)[:, None, None]
     width = int((lengths + 1 + target_lengths).max())
-    place = torch.arange(width, device=labels.device).expand(batch, count, width)
+    place = torch.arange(width).expand(batch, count, width)
     in_warmup = place < lengths
     at_separator = place == lengths
     in_target = (place > lengths) & (place <= lengths + target_lengths)
@@ -58,44 +76,138 @@ def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -
     return Continuations(tokens, in_warmup | at_separator | in_target, drawn, in_target)
 
 
-def score_warmups(backbone: Backbone, encoded: Encoded, warmups: Warmups, labels: Tensor) -> Scores:
-    """Score every warmup of every input, and the target behind it."""
-    if warmups.tokens.shape[1] > MOST_IN_A_ROW:
-        parts = [score_warmups(backbone, encoded, part, labels) for part in warmups.split(MOST_IN_A_ROW)]
-        return Scores(
-            *(torch.cat(values, dim=1) for values in zip(*(vars(part).values() for part in parts), strict=True))
-        )
-    rows = join(warmups, labels, backbone.separator_id, backbone.tokenizer.pad_token_id)
-    logits = backbone.family.logits(backbone.model, encoded, rows.tokens, rows.mask)
-    target = token_logprob(logits[rows.target_part], rows.tokens[rows.target_part])
-    # full distributions are made only where a warmup token was drawn: they are as wide as the vocabulary
-    drawn = warmup_logits(logits[rows.warmup_part], backbone.never_in_warmup.to(logits.device)).log_softmax(-1)
-    warmup = drawn.gather(-1, rows.tokens[rows.warmup_part][:, None]).squeeze(-1)
-    entropy = -(drawn.exp() * drawn).sum(-1)
-    return Scores(
-        target_logprob=_totals(target, rows.target_part),
-        warmup_logprob=_totals(warmup, rows.warmup_part),
-        warmup_entropy=_totals(entropy, rows.warmup_part),
-        warmup_positions=rows.warmup_part.sum(-1),
+def read_warmups(
+    backbone: Backbone,
+    encoded: Encoded,
+    warmups: Warmups,
+    labels: Tensor,
+    dropout: SharedDropout | None = None,
+    earlier: Read | None = None,
+) -> Read:
+    """Read each input's different warmups, and the target behind each; equal warmups are read once.
+
+    `labels` [B, T] without any target token (all -100) leave the warmups alone. `earlier` has read the first of these
+    warmups already; they are not read again.
+    """
+    slots, new = _slots(warmups)
+    done = 0 if earlier is None else earlier.copies.shape[1]
+    new[:, :done] = False
+    inputs = new.any(-1).nonzero().squeeze(-1)
+    if earlier is not None and not len(inputs):
+        return Read(*list(vars(earlier).values())[:-1], slots)
+    # the new ones of each input stand first; others fill the row up, and none of their positions is chosen
+    columns = (~new).to(torch.uint8).argsort(dim=-1, stable=True)[inputs, : int(new.sum(-1).max())]
+    chosen = new[inputs].gather(1, columns)
+    part = warmups.select(columns, inputs)
+    rows = join(part, labels.cpu()[inputs], backbone.separator_id, backbone.tokenizer.pad_token_id)
+    sources = encoded if len(inputs) == len(new) else encoded.select(inputs.to(encoded.ids.device))
+    states = _states(backbone, sources, rows, inputs, dropout)
+    read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns), slots)
+    if earlier is None:
+        return read
+    parts = (
+        torch.cat(pair) for pair in zip(*(list(vars(part).values())[:-1] for part in (earlier, read)), strict=True)
+    )
+    return Read(*parts, slots)
+
+
+def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> SharedDropout:
+    """One mask for all continuations of an input of the batch: warmups of up to `warmups_limit` tokens and targets."""
+    longest = warmups_limit + 1 + labels.shape[1]
+    return SharedDropout(backbone.family.reader(backbone.model), len(labels), longest)
+
+
+def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Read:
+    """Read targets [B, T] written straight behind their sources, as SFT trains them."""
+    present = (labels != IGNORED_LABEL).cpu()[:, None]
+    tokens = labels.cpu()[:, None].masked_fill(~present, backbone.tokenizer.pad_token_id)
+    rows = Continuations(tokens, present, torch.zeros_like(present), present)
+    inputs = torch.arange(len(labels))
+    alone = torch.zeros(len(labels), 1, dtype=torch.long)
+    states = _states(backbone, encoded, rows, inputs, None)
+    return _chosen(rows, states, torch.ones_like(alone, dtype=torch.bool), inputs, alone, alone)
+
+
+def _slots(warmups: Warmups) -> tuple[Tensor, Tensor]:
+    """The slot [B, K] of each warmup among its input's different ones, and where [B, K] a slot is first seen."""
+    same = (warmups.tokens[:, :, None] == warmups.tokens[:, None]).all(-1)
+    same &= warmups.lengths[:, :, None] == warmups.lengths[:, None]
+    first = same.to(torch.uint8).argmax(dim=-1)  # the first warmup equal to each
+    present = warmups.log_prior_weight > float("-inf")
+    new = (first == torch.arange(warmups.count)) & present
+    place = (new.cumsum(-1) - 1).clamp(min=0)
+    return torch.where(present, place.gather(1, first), 0), new
+
+
+def _states(
+    backbone: Backbone, encoded: Encoded, rows: Continuations, inputs: Tensor, dropout: SharedDropout | None
+) -> Tensor:
+    """[B', K', L, W] what predicts each token of `inputs` [B'], `MOST_IN_A_ROW` tokens in a row at most."""
+    count, length = rows.tokens.shape[1:]
+    device = encoded.ids.device
+    at_once = max(1, MOST_IN_A_ROW // length)
+    states = []
+    for start in range(0, count, at_once):
+        tokens, mask = (part[:, start : start + at_once].to(device) for part in (rows.tokens, rows.mask))
+        with dropout.rows(length, inputs.to(device)) if dropout else nullcontext():
+            states.append(backbone.family.hidden(backbone.model, encoded, tokens, mask))
+    return torch.cat(states, dim=1) if len(states) > 1 else states[0]
+
+
+def _chosen(
+    rows: Continuations, states: Tensor, chosen: Tensor, inputs: Tensor, own_slots: Tensor, copies: Tensor
+) -> Read:
+    """Positions of warmup and target tokens in the chosen [B', K'] continuations of `inputs` [B']."""
+    wanted = (rows.warmup_part | rows.target_part) & chosen[..., None]
+    row, column, place = wanted.nonzero(as_tuple=True)
+    flat = (row * wanted.shape[1] + column) * wanted.shape[2] + place
+    return Read(
+        states.flatten(0, 2)[flat.to(states.device)],
+        rows.tokens[row, column, place],
+        inputs[row],
+        own_slots[row, column],
+        rows.warmup_part[row, column, place],
+        copies,
     )
 
 
-def _totals(values: Tensor, where: Tensor) -> Tensor:
-    """[B, K] sums of `values`, which belong to the true places of `where` [B, K, L]."""
-    spread = torch.zeros(where.shape, dtype=values.dtype, device=values.device)
-    return spread.masked_scatter(where, values).sum(-1)
+def weigh_read(backbone: Backbone, read: Read, loss: Callable[[Totals, slice], Tensor]) -> tuple[Tensor, Totals]:
+    """The sum of a loss over all inputs, differentiable, and the totals [B, K] without gradient.
+
+    `loss` is called with the totals [b, K] of a few inputs at a time, and the slice of the batch that they are.
+    """
+    order, positions = read.positions()
+    device = read.states.device
+    copies = read.copies.to(device)
+
+    def of_copies(totals: Totals, inputs: slice) -> Tensor:
+        return loss(_copied(totals, copies[inputs]), inputs)
+
+    weight = backbone.family.output_weight(backbone.model)
+    forbidden = backbone.never_in_warmup.to(device)
+    value, totals = weigh(read.states[order.to(device)], weight, positions, forbidden, of_copies)
+    return value, _copied(totals, copies)
 
 
-def score_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Tensor:
-    """[B] log p(y|x) of targets written straight behind their sources, as SFT trains them."""
-    present = labels != IGNORED_LABEL
-    tokens = labels.masked_fill(~present, backbone.tokenizer.pad_token_id)
-    logits = backbone.family.logits(backbone.model, encoded, tokens[:, None], present[:, None])
-    logprob = token_logprob(logits[:, 0], tokens)
-    return torch.where(present, logprob, torch.zeros_like(logprob)).sum(-1)
+@torch.no_grad()
+def score_read(backbone: Backbone, read: Read, targets_only: bool = False) -> Totals:
+    """The totals [B, K] alone, without gradient; `targets_only` spares the output layer the warmups' tokens."""
+    if targets_only:
+        kept = (~read.drawn).nonzero().squeeze(-1)
+        flat = (read.tokens[kept], read.inputs[kept], read.slots[kept], read.drawn[kept])
+        read = Read(read.states[kept.to(read.states.device)], *flat, read.copies)
+    order, positions = read.positions()
+    device = read.states.device
+    weight = backbone.family.output_weight(backbone.model)
+    forbidden = backbone.never_in_warmup.to(device)
+    return _copied(totals_of(read.states[order.to(device)], weight, positions, forbidden), read.copies.to(device))
 
 
-def token_logprob(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Log-probability of each token [...] under logits [..., V], float32 at least."""
-    wide = logits if logits.dtype == torch.float64 else logits.float()
-    return -cross_entropy(wide.flatten(0, -2), tokens.flatten(), reduction="none").view(tokens.shape)
+@torch.no_grad()
+def score_warmups(backbone: Backbone, encoded: Encoded, warmups: Warmups, labels: Tensor) -> Totals:
+    """log p(y|x,c), log p(c|x) and the entropy of every warmup, [B, K], without gradient."""
+    return score_read(backbone, read_warmups(backbone, encoded, warmups, labels))
+
+
+def _copied(totals: Totals, copies: Tensor) -> Totals:
+    return Totals(*(values.gather(1, copies) for values in vars(totals).values()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from warmup.methods.scoring import score_targets
+from warmup.methods.scoring import read_targets, weigh_read
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.loading import Backbone
 
@@ -13,6 +13,7 @@ def sft_loss(
     backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
 ) -> tuple[Tensor, dict[str, float]]:
     """The sum over the batch of -log p(y|x), and the gauges of the step."""
-    encoded = backbone.family.encode(backbone.model, input_ids, attention_mask)
-    total = -score_targets(backbone, encoded, labels).sum()
+    encoded = backbone.family.encode(backbone.model, input_ids, attention_mask, shared=False)
+    read = read_targets(backbone, encoded, labels)
+    total, _ = weigh_read(backbone, read, lambda totals, _: -totals.target_logprob.sum(-1))
     return total, {"target_nll": total.item() / int((labels != IGNORED_LABEL).sum())}

@@ -2,54 +2,202 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from warmup.config.schema import WarmupMethod
-from warmup.methods.objective import effective_sample_size, log_likelihood, marginal_loss, posterior_weights
-from warmup.methods.sampling import Warmups, sample_warmups
-from warmup.methods.scoring import Scores, score_warmups
+from warmup.methods.gauges import information_gauges, token_entropy, warmup_gauges
+from warmup.methods.noise import Noise
+from warmup.methods.objective import (
+    allocate,
+    baseline_weights,
+    coefficients,
+    log_likelihood,
+    posterior_weights,
+    prior_weights,
+    resampled,
+    surrogate_loss,
+)
+from warmup.methods.output_layer import Totals
+from warmup.methods.recognition import Recognition
+from warmup.methods.sampling import Warmups, beside, even_weights, in_main_memory, sample_warmups
+from warmup.methods.scoring import Read, read_warmups, score_read, shared_dropout, weigh_read
+from warmup.methods.without_replacement import sample_without_replacement
 from warmup.models.encoding import IGNORED_LABEL
-from warmup.models.families import dropout_off, evaluation_mode
+from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
+from warmup.models.modes import SharedDropout, dropout_off, evaluation_mode
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step's loss, and what its gauges are made of."""
+
+    loss: Tensor  # the sum over the batch
+    warmups: Warmups  # [B, K]
+    target_logprob: Tensor  # [B, K]
+    log_prior_weight: Tensor  # [B, K]
+    measured: Warmups  # those whose entropies are known: all, or one per input
+    entropy: Tensor  # of those, summed over a warmup's tokens
 
 
 def warmup_loss(
-    backbone: Backbone, method: WarmupMethod, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
+    backbone: Backbone,
+    method: WarmupMethod,
+    input_ids: Tensor,
+    attention_mask: Tensor,
+    labels: Tensor,
+    seeds: Tensor,
+    measure: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:
-    """The sum over the batch of the marginal loss less the entropy bonus, and the gauges of the step.
+    """The sum over the batch of the objective's loss less the entropy bonus, and the gauges of the step.
 
-    The source is read once, with its own dropout: that noise is common to the K warmups. Warmups are sampled and
-    scored without dropout, so that equal warmups get equal weights.
+    The source is read once, with its own dropout: that noise is common to the K warmups. Warmups are sampled without
+    dropout, and scored with one mask for all K, so that equal warmups get equal weights.
+
+    Args:
+        seeds: [B] of each example's random numbers (`noise.input_seeds`).
+        measure: also tell what the target's likelihood is with another input's warmup and with none.
     """
     encoded = backbone.family.encode(backbone.model, input_ids, attention_mask)
-    with evaluation_mode(backbone.model.modules()):  # with gradient checkpointing in training mode there is no cache
-        warmups = sample_warmups(backbone, encoded, method.num_samples, method.max_warmup_tokens)
-    with dropout_off(backbone.family.scorer(backbone.model)):
-        scores = score_warmups(backbone, encoded, warmups, labels)
-    loss = marginal_loss(scores.target_logprob, scores.warmup_logprob, method.baseline, method.posterior_temperature)
-    bonus = method.entropy_coef * scores.warmup_entropy.mean(-1)
-    return (loss - bonus).sum(), gauges(warmups, scores, labels, method.posterior_temperature)
+    step = warmup_step(backbone, method, encoded, labels, Noise(seeds))
+    gauges = warmup_gauges(
+        step.warmups,
+        step.target_logprob,
+        step.log_prior_weight,
+        token_entropy(step.measured, step.entropy),
+        labels,
+        method.posterior_temperature,
+    )
+    if measure:
+        with evaluation_mode(backbone.model.modules()):
+            gauges |= information_gauges(backbone, encoded, step.warmups, labels)
+    return step.loss, gauges
 
 
-@torch.no_grad()
-def gauges(warmups: Warmups, scores: Scores, labels: Tensor, temperature: float) -> dict[str, float]:
-    """What tells a healthy run from a collapsed one (design, section 1), averaged over the batch.
+def warmup_step(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise) -> Step:
+    """Sample, score and weigh the warmups of a batch whose sources have been read."""
+    how = _resample if method.objective == "resample" else _weigh_all
+    return how(backbone, method, encoded, labels, noise)
 
-    token_entropy: nats of the distributions that warmup tokens were drawn from. distinct: different warmups among K.
-    effective_sample_size: 1 / sum w^2. length: tokens. forced_separators: share. gain: logmeanexp(l) - mean(l), in
-    nats per input, what choosing among the warmups buys.
+
+def draw_warmups(backbone: Backbone, method: WarmupMethod, encoded: Encoded, noise: Noise) -> Warmups:
+    """K warmups of each input from its source alone; dropout and gradient checkpointing are off meanwhile."""
+    with evaluation_mode(backbone.model.modules()):
+        if method.sampler == "without_replacement":
+            return sample_without_replacement(backbone, encoded, method.num_samples, method.max_warmup_tokens, noise)
+        return sample_warmups(
+            backbone,
+            encoded,
+            method.num_samples,
+            method.max_warmup_tokens,
+            noise,
+            method.sampling_temperature,
+            method.sampling_top_p,
+        )
+
+
+def _weigh_all(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise) -> Step:
+    """Objectives that weigh all K warmups with gradient."""
+    dropout = shared_dropout(backbone, method.max_warmup_tokens, labels)
+    recognition = None
+    if method.sampler == "recognition":
+        recognition = Recognition.draw(backbone, method, encoded, labels, noise)
+        warmups = recognition.warmups
+        read = read_warmups(backbone, encoded, warmups, labels, dropout)
+    elif method.sampler == "adaptive":
+        warmups, read = _adaptive(backbone, method, encoded, labels, noise, dropout)
+    else:
+        warmups = draw_warmups(backbone, method, encoded, noise)
+        read = read_warmups(backbone, encoded, warmups, labels, dropout)
+    drawn_weight = warmups.log_prior_weight.to(encoded.ids.device)
+
+    def prior(totals: Totals, inputs: slice) -> Tensor:
+        return recognition.log_prior_weight(totals, inputs) if recognition else drawn_weight[inputs]
+
+    def loss(totals: Totals, inputs: slice) -> Tensor:
+        weight = prior(totals, inputs)
+        parts = coefficients(
+            method.objective, totals.target_logprob, weight, method.baseline, method.posterior_temperature
+        )
+        bonus = method.entropy_coef * (prior_weights(weight) * totals.warmup_entropy).sum(-1)
+        return surrogate_loss(totals.target_logprob, totals.warmup_logprob, parts) - bonus
+
+    value, totals = weigh_read(backbone, read, loss)
+    weight = prior(totals, slice(None))
+    if recognition:
+        posterior = posterior_weights(totals.target_logprob, weight, method.posterior_temperature)
+        value = value + recognition.loss(backbone, posterior)
+    return Step(value, warmups, totals.target_logprob, weight, warmups, totals.warmup_entropy)
+
+
+def _adaptive(
+    backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise, dropout: SharedDropout
+) -> tuple[Warmups, Read]:
+    """A budget of `num_samples` warmups per input on average, half of it spent where the first half is undecided.
+
+    Every input gets half of its share; the other halves go to inputs whose weights are the least even.
     """
-    target_tokens = int((labels != IGNORED_LABEL).sum())
-    likelihood = log_likelihood(scores.target_logprob)
-    distinct = [len({tuple(row) for row in sample}) for sample in warmups.tokens.tolist()]
-    weights = posterior_weights(scores.target_logprob, temperature)
-    return {
-        "target_nll": -likelihood.sum().item() / target_tokens,
-        "warmup/token_entropy": (scores.warmup_entropy.sum() / scores.warmup_positions.sum().clamp(min=1)).item(),
-        "warmup/distinct": sum(distinct) / len(distinct),
-        "warmup/effective_sample_size": effective_sample_size(weights).mean().item(),
-        "warmup/length": warmups.lengths.float().mean().item(),
-        "warmup/forced_separators": warmups.forced.float().mean().item(),
-        "warmup/gain": (likelihood - scores.target_logprob.mean(-1)).mean().item(),
-    }
+    batch, limit = len(labels), method.max_warmup_tokens
+    few = math.ceil(method.num_samples / 2)
+    with evaluation_mode(backbone.model.modules()):
+        first = sample_warmups(backbone, encoded, few, limit, noise)
+    read = read_warmups(backbone, encoded, first, labels, dropout)
+    scores = score_read(backbone, read, targets_only=True)
+    extra = allocate(scores.target_logprob, batch * (method.num_samples - few)).cpu()
+    most = int(extra.max())
+    if not most:
+        return first, read
+    inputs = extra.nonzero().squeeze(-1)
+    with evaluation_mode(backbone.model.modules()):
+        chosen = inputs.to(encoded.ids.device)
+        more = sample_warmups(backbone, encoded.detach().select(chosen), most, limit, noise.select(chosen))
+    spread = torch.zeros(batch, most, dtype=torch.long)
+    rows = spread.index_put((inputs,), torch.arange(len(inputs))[:, None].expand(-1, most))
+    columns = torch.arange(most).expand(batch, most)
+    present = torch.cat([torch.ones(batch, few, dtype=torch.bool), columns < extra[:, None]], dim=1)
+    weight = torch.where(present, -present.sum(-1, keepdim=True).double().log(), float("-inf"))
+    placed = Warmups(
+        more.tokens[rows, columns], more.lengths[rows, columns], more.forced[rows, columns], even_weights(batch, most)
+    )
+    warmups = beside([first, placed], weight)
+    return warmups, read_warmups(backbone, encoded, warmups, labels, dropout, read)
+
+
+def _resample(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise) -> Step:
+    """Posterior resampling: the K are scored without gradient or dropout, and one of them is learnt from.
+
+    The baseline is sampled too: a second warmup, without its target, whose gradient is subtracted.
+    """
+    warmups = draw_warmups(backbone, method, encoded, noise)
+    weight = warmups.log_prior_weight.to(encoded.ids.device)
+    with torch.no_grad(), dropout_off(backbone.family.reader(backbone.model)):
+        totals = score_read(backbone, read_warmups(backbone, encoded.detach(), warmups, labels), targets_only=True)
+    weights = posterior_weights(totals.target_logprob, weight, method.posterior_temperature)
+    compared = baseline_weights(totals.target_logprob, weight, method.baseline, method.posterior_temperature)
+    chosen, other, factor = resampled(weights, compared, noise.uniform(2))
+    likelihood = log_likelihood(totals.target_logprob, weight)
+
+    def of_chosen(found: Totals, inputs: slice) -> Tensor:
+        joint = (found.target_logprob + found.warmup_logprob).squeeze(-1)
+        bonus = 0.0 if compares else method.entropy_coef * found.warmup_entropy.squeeze(-1)
+        return joint.detach() - likelihood[inputs] - joint - bonus
+
+    def of_other(found: Totals, inputs: slice) -> Tensor:
+        logprob = found.warmup_logprob.squeeze(-1)
+        scaled = factor[inputs] * (logprob - logprob.detach())
+        return scaled - method.entropy_coef * found.warmup_entropy.squeeze(-1)
+
+    compares = method.baseline != "none"
+    last = warmups.select(in_main_memory(chosen)[:, None])
+    value, found = weigh_read(backbone, read_warmups(backbone, encoded, last, labels), of_chosen)
+    if compares:
+        without_target = torch.full_like(labels, IGNORED_LABEL)
+        last = warmups.select(in_main_memory(other)[:, None])
+        read = read_warmups(backbone, encoded, last, without_target)
+        part, found = weigh_read(backbone, read, of_other)
+        value = value + part
+    return Step(value, warmups, totals.target_logprob, weight, last, found.warmup_entropy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ from warmup.config.schema import ModelConfig
 from warmup.environment import hub_answers
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
-from warmup.models.families import Family, Model, family_of
+from warmup.models.decoder_only import DecoderOnly
+from warmup.models.encoder_decoder import EncoderDecoder
+from warmup.models.families import Family, Model
 from warmup.models.tokenizers import train_tokenizer
 
 SEPARATOR = "<sep>"
@@ -51,7 +54,7 @@ class Backbone:
     family: Family
     separator_id: int
 
-    @property
+    @cached_property
     def never_in_warmup(self) -> torch.Tensor:
         """[V] true for tokens that no warmup may hold: special tokens and vocabulary rows without a token.
 
@@ -151,7 +154,8 @@ def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase) -> Backbon
         model.resize_token_embeddings(len(tokenizer))
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    return Backbone(model, tokenizer, family_of(model.config), tokenizer.convert_tokens_to_ids(SEPARATOR))
+    family: Family = EncoderDecoder() if model.config.is_encoder_decoder else DecoderOnly()
+    return Backbone(model, tokenizer, family, tokenizer.convert_tokens_to_ids(SEPARATOR))
 
 
 def save(

@@ -18,6 +18,7 @@ from warmup.errors import UserError
 from warmup.files import write_json
 from warmup.models.encoding import Collator
 from warmup.models.loading import Backbone
+from warmup.models.modes import checkpoint_contexts
 from warmup.training.method_model import MethodModel
 from warmup.training.trainer import EncodedExamples, WarmupTrainer
 
@@ -64,11 +65,11 @@ def fit(
     checkpoints = folder / "checkpoints"
     arguments = training_arguments(config, checkpoints, seed, device, selection_metric)
     if config.gradient_checkpointing:
-        backbone.model.gradient_checkpointing_enable({"use_reentrant": False})
+        backbone.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
     backbone.model.to(device)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
     trainer = WarmupTrainer(
-        MethodModel(backbone, method, fresh),
+        MethodModel(backbone, method, fresh, seed),
         arguments,
         train,
         config.group_by_length,

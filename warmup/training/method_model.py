@@ -7,6 +7,7 @@ from collections import defaultdict
 from torch import Tensor, nn
 
 from warmup.config.schema import MethodConfig, WarmupMethod
+from warmup.methods.noise import input_seeds
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
 from warmup.models.encoding import IGNORED_LABEL
@@ -22,12 +23,14 @@ class MethodModel(nn.Module):
 
     accepts_loss_kwargs = True  # tells the Trainer to pass num_items_in_batch
 
-    def __init__(self, backbone: Backbone, method: MethodConfig, fresh: bool = False) -> None:
+    def __init__(self, backbone: Backbone, method: MethodConfig, fresh: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.model = backbone.model
         self.backbone = backbone
         self.method = method
         self.fresh = fresh  # built from a configuration, not pretrained
+        self.seed = seed  # of the sampled warmups
+        self.measures = False  # whether this step is logged, set by the Trainer callback
         self.step = 0  # optimiser steps done, set by the Trainer callback
         self.total_steps = 0
         self.recent: dict[str, list[float]] = defaultdict(list)
@@ -40,7 +43,10 @@ class MethodModel(nn.Module):
         `num_items_in_batch` is the number of target tokens that the loss is averaged over; None: of this batch.
         """
         if isinstance(self.method, WarmupMethod) and self.step >= self.sft_steps(self.method):
-            total, gauges = warmup_loss(self.backbone, self.method, input_ids, attention_mask, labels)
+            seeds = input_seeds(self.seed, self.step, input_ids, attention_mask, labels)
+            total, gauges = warmup_loss(
+                self.backbone, self.method, input_ids, attention_mask, labels, seeds, self.measures
+            )
         else:
             total, gauges = sft_loss(self.backbone, input_ids, attention_mask, labels)
         for name, value in gauges.items():

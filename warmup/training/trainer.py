@@ -64,6 +64,8 @@ class StepCounter(TrainerCallback):
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.model.step, self.model.total_steps = state.global_step, state.max_steps
+        step = state.global_step + 1
+        self.model.measures = step == 1 or step % state.logging_steps == 0
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy == "steps":

@@ -1,0 +1,238 @@
+"""The output layer at chosen positions, in chunks: logits [tokens, vocabulary] never exist whole.
+
+Recomputing chunks in the backward pass would cost a fourth matrix product where plain backpropagation has three. It is
+not needed: a loss that is a sum over inputs can be differentiated input by input. Once all positions of an input have
+passed, its loss and the gradient with respect to its logits are known, and are used up before the next input's logits
+are made. (Liger kernels fuse cross-entropy in this way; here the loss is any function of an input's log-probabilities.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from warmup.methods.sampling import NEVER
+
+MOST_LOGITS = 2**26  # that exist at a time: 256 MB in float32
+
+
+@dataclass(frozen=True)
+class Positions:
+    """N positions of G sequences, in the order of their inputs; each sequence belongs to one of B inputs.
+
+    Within an input, positions that were drawn as part of a warmup come first.
+    """
+
+    tokens: Tensor  # [N] the token to be predicted
+    sequences: Tensor  # [N] which sequence, 0 to G - 1
+    drawn_per_input: list[int]  # B counts of positions that the sampler drew
+    per_input: list[int]  # B counts of all positions
+    sequences_per_input: int  # G / B
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Sums over a sequence's positions, [G / B] of each of some inputs; float32 at least."""
+
+    target_logprob: Tensor
+    warmup_logprob: Tensor
+    warmup_entropy: Tensor  # of the distributions that warmup tokens were drawn from, in nats
+
+
+Loss = Callable[[Totals, slice], Tensor]  # totals [b, G / B] of some inputs, which ones -> their losses [b]
+
+
+def weigh(states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, loss: Loss) -> tuple[Tensor, Totals]:
+    """The sum of all inputs' losses, differentiable, and the totals [B, G / B] without gradient.
+
+    Args:
+        states: [N, W] what the output layer reads at each position.
+        weight: [V, W] the output layer.
+        forbidden: [V] true for tokens that cannot be drawn into a warmup.
+        loss: is called with the totals of a few inputs at a time, which require gradients.
+    """
+    record: list[Totals] = []
+    value = _Weighed.apply(states, weight, positions, forbidden, loss, record)
+    return value, _joined(record)
+
+
+@torch.no_grad()
+def totals_of(states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor) -> Totals:
+    """The totals [B, G / B] alone."""
+    layer = _Layer(states, weight, positions, forbidden)
+    return _joined([layer.read(group)[0] for group in layer.groups()])
+
+
+class _Weighed(torch.autograd.Function):
+    """Computes the gradient in the forward pass, while the logits are there."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, loss: Loss, record: list
+    ) -> Tensor:
+        layer = _Layer(states, weight, positions, forbidden)
+        wanted = ctx.needs_input_grad[:2]
+        to_states = torch.zeros_like(states) if wanted[0] else None
+        to_weight = torch.zeros_like(weight) if wanted[1] else None
+        value = torch.zeros((), dtype=layer.wide, device=states.device)
+        for group in layer.groups():
+            totals, kept = layer.read(group)
+            record.append(totals)
+            slopes, part = _slopes(totals, loss, slice(group.first_input, group.last_input))
+            value += part
+            if any(wanted):
+                layer.backward(group, kept, slopes, to_states, to_weight)
+        ctx.gradients = (to_states, to_weight)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        gradients = tuple(None if part is None else part.mul_(scale) for part in ctx.gradients)
+        del ctx.gradients  # scaled in place: a second pass must fail, not be wrong
+        return (*gradients, None, None, None, None)
+
+
+def _slopes(totals: Totals, loss: Loss, inputs: slice) -> tuple[Totals, Tensor]:
+    """Derivatives of the loss of some inputs with respect to their totals, and its value."""
+    with torch.enable_grad():
+        leaves = [part.detach().requires_grad_() for part in vars(totals).values()]
+        value = loss(Totals(*leaves), inputs).sum()
+        found = torch.autograd.grad(value, leaves, allow_unused=True)
+    slopes = [torch.zeros_like(leaf) if part is None else part for leaf, part in zip(leaves, found, strict=True)]
+    return Totals(*slopes), value.detach()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Consecutive inputs whose logits are there together, and their positions: first those that were drawn."""
+
+    first_input: int
+    last_input: int  # the one behind
+    order: Tensor  # [n] indices of positions
+    drawn: int
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What the backward pass needs of a chunk of positions."""
+
+    rows: Tensor  # [n] indices of positions
+    drawn: int
+    normaliser: Tensor  # [n]
+    entropy: Tensor  # [drawn]
+    logits: Tensor | None  # [n, V], where the chunk is the only one
+
+
+class _Layer:
+    def __init__(self, states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor) -> None:
+        device = states.device.type
+        narrow = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+        self.dtype = torch.get_autocast_dtype(device) if narrow else weight.dtype
+        self.wide = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.states, self.weight = states, weight.detach().to(self.dtype)
+        self.positions, self.forbidden = positions, forbidden
+        self.most_rows = max(1, MOST_LOGITS // weight.shape[0])
+
+    def groups(self) -> Iterator[_Group]:
+        """As many inputs at a time as `MOST_LOGITS` allows, at least one."""
+        first = start = 0
+        counts = self.positions.per_input
+        while first < len(counts):
+            last, total = first + 1, counts[first]
+            while last < len(counts) and total + counts[last] <= self.most_rows:
+                total += counts[last]
+                last += 1
+            drawn, target, place = [], [], start
+            for number in range(first, last):
+                middle = place + self.positions.drawn_per_input[number]
+                drawn.append(torch.arange(place, middle))
+                place += counts[number]
+                target.append(torch.arange(middle, place))
+            order = torch.cat([*drawn, *target]).to(self.states.device, non_blocking=True)
+            yield _Group(first, last, order, sum(map(len, drawn)))
+            first, start = last, place
+
+    def chunks(self, group: _Group) -> Iterator[tuple[Tensor, int]]:
+        """Parts of a group's positions, and how many of each were drawn."""
+        for start in range(0, len(group.order), self.most_rows):
+            rows = group.order[start : start + self.most_rows]
+            yield rows, min(max(group.drawn - start, 0), len(rows))
+
+    def logits(self, rows: Tensor, drawn: int) -> Tensor:
+        """[n, V] in float32 at least, forbidden tokens ruled out where a warmup was drawn."""
+        with _plain(self.states):
+            logits = (self.states[rows].to(self.dtype) @ self.weight.T).to(self.wide)
+        logits[:drawn].masked_fill_(self.forbidden, NEVER)
+        return logits
+
+    def read(self, group: _Group) -> tuple[Totals, list[_Read]]:
+        """The totals [b, G / B] of a group of inputs; its logits are kept where they all fit."""
+        inputs, per_input = group.last_input - group.first_input, self.positions.sequences_per_input
+        shape = (3, inputs * per_input)
+        sums = torch.zeros(shape, dtype=self.wide, device=self.states.device)
+        kept = []
+        for rows, drawn in self.chunks(group):
+            logits = self.logits(rows, drawn)
+            normaliser = logits.logsumexp(-1)
+            logprob = logits.gather(1, self.positions.tokens[rows][:, None]).squeeze(1) - normaliser
+            probability = (logits[:drawn] - normaliser[:drawn, None]).exp_()
+            entropy = normaliser[:drawn] - probability.mul_(logits[:drawn]).sum(-1)
+            sequences = self.positions.sequences[rows] - group.first_input * per_input
+            sums[0].index_add_(0, sequences[drawn:], logprob[drawn:])
+            sums[1].index_add_(0, sequences[:drawn], logprob[:drawn])
+            sums[2].index_add_(0, sequences[:drawn], entropy)
+            whole = len(rows) == len(group.order)
+            kept.append(_Read(rows, drawn, normaliser, entropy, logits if whole else None))
+        return Totals(*sums.view(3, inputs, per_input)), kept
+
+    def backward(
+        self, group: _Group, kept: list[_Read], slopes: Totals, to_states: Tensor | None, to_weight: Tensor | None
+    ) -> None:
+        """Add a group's gradients to `to_states` [N, W] and `to_weight` [V, W].
+
+        With p the probabilities, H the entropy, a and e the slopes of a position's log-probability and entropy, the
+        gradient with respect to logit j is a (1[j = token] - p_j) - e p_j (log p_j + H).
+        """
+        first = group.first_input * self.positions.sequences_per_input
+        for part in kept:
+            rows, drawn = part.rows, part.drawn
+            sequences = self.positions.sequences[rows] - first
+            slope = slopes.target_logprob.flatten()[sequences]
+            slope[:drawn] = slopes.warmup_logprob.flatten()[sequences[:drawn]]
+            gradient = self.logits(rows, drawn) if part.logits is None else part.logits
+            gradient -= part.normaliser[:, None]
+            factor = None
+            if drawn:
+                of_entropy = slopes.warmup_entropy.flatten()[sequences[:drawn], None]
+                factor = gradient[:drawn] + part.entropy[:, None]
+                factor.mul_(of_entropy).add_(slope[:drawn, None])
+            gradient.exp_()
+            if factor is not None:
+                gradient[:drawn].mul_(factor).neg_()
+                del factor
+            gradient[drawn:].mul_(-slope[drawn:, None])
+            own = self.positions.tokens[rows][:, None]
+            gradient.scatter_add_(1, own, slope[:, None])
+            narrow = gradient.to(self.dtype)
+            with _plain(self.states):
+                if to_states is not None:
+                    to_states[rows] = (narrow @ self.weight).to(to_states.dtype)
+                if to_weight is not None and to_weight.dtype == self.dtype:
+                    to_weight.addmm_(narrow.T, self.states[rows].to(self.dtype))
+                elif to_weight is not None:
+                    to_weight += narrow.T @ self.states[rows].to(self.dtype)
+
+
+def _plain(like: Tensor) -> AbstractContextManager[None]:
+    """No autocast: the types are chosen here."""
+    device = like.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+def _joined(parts: list[Totals]) -> Totals:
+    return Totals(*(torch.cat(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))

@@ -1,0 +1,100 @@
+"""Dropout while warmups are sampled, scored and weighed, in step with gradient checkpointing.
+
+Noise that differs between an input's K warmups would be mistaken for a difference between the warmups, so the part of
+the model that reads them draws one dropout mask for all K, or none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+
+@contextmanager
+def evaluation_mode(parts: Iterable[nn.Module]) -> Iterator[None]:
+    """Each of `parts` (not its children) as after `.eval()`, and as before afterwards."""
+    changed = [part for part in parts if part.training]
+    for part in changed:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in changed:
+            part.training = True
+
+
+def dropout_off(module: nn.Module) -> AbstractContextManager[None]:
+    """Evaluation mode for everything in `module` but the switches of gradient checkpointing.
+
+    Hugging Face blocks recompute activations only where `training` is set, so those flags are left alone; dropout
+    lives in the layers inside them, or in attention modules that read their own flag.
+    """
+    switches = (GradientCheckpointingLayer, PreTrainedModel)
+    return evaluation_mode(part for part in module.modules() if not isinstance(part, switches))
+
+
+@dataclass
+class SharedDropout:
+    """One dropout mask for all continuations of an input, wherever `module` drops out activations.
+
+    Attention weights are not dropped. The masks [B, 1, longest, width] are drawn when they are first needed and kept, so
+    that rows read later, and activations recomputed in the backward pass, meet the same ones.
+    """
+
+    module: nn.Module
+    batch: int
+    longest: int  # tokens of a continuation, at most
+    masks: dict[tuple[str, int], Tensor] = field(default_factory=dict)
+
+    @contextmanager
+    def rows(self, length: int, inputs: Tensor) -> Iterator[None]:
+        """While rows [B', count * length, width] pass through the module: continuations of some `inputs` [B']."""
+        global _recompute
+        hooks, calls = [], dict[str, int]()
+        before = _recompute
+        for name, part in self.module.named_modules():
+            if isinstance(part, nn.Dropout) and part.training and part.p:
+                drop = partial(self._drop, name=name, length=length, inputs=inputs, calls=calls)
+                hooks.append(part.register_forward_hook(drop))
+        _recompute = partial(self.rows, length, inputs)
+        try:
+            with dropout_off(self.module):
+                yield
+        finally:
+            _recompute = before
+            for hook in hooks:
+                hook.remove()
+
+    def _drop(
+        self,
+        part: nn.Dropout,
+        _: object,
+        output: Tensor,
+        *,
+        name: str,
+        length: int,
+        inputs: Tensor,
+        calls: dict[str, int],
+    ) -> Tensor:
+        call = calls[name] = calls.get(name, -1) + 1
+        if (name, call) not in self.masks:
+            kept = torch.full((self.batch, 1, self.longest, output.shape[-1]), 1 - part.p, device=output.device)
+            self.masks[name, call] = torch.bernoulli(kept).bool()
+        mask = self.masks[name, call][inputs, :, :length]
+        blocks = output.view(output.shape[0], -1, length, output.shape[-1])
+        return (blocks * mask / (1 - part.p)).view(output.shape)
+
+
+_recompute: Callable[[], AbstractContextManager[None]] | None = None  # makes the mode that is on now once more
+
+
+def checkpoint_contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """`context_fn` of `torch.utils.checkpoint`: recomputation happens in the mode that the first pass was in."""
+    return nullcontext(), nullcontext() if _recompute is None else _recompute()
