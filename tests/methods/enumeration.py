@@ -1,29 +1,90 @@
-"""Brute force on a tiny vocabulary: every warmup there is, with its exact probability."""
+"""Brute force on a tiny vocabulary: every warmup there is, with its exact probability, by the naive computation."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from warmup.methods.sampling import Warmups
-from warmup.methods.scoring import Scores, score_warmups
+from warmup.methods.naive import naive_scores
+from warmup.methods.noise import Noise
+from warmup.methods.output_layer import Totals
+from warmup.methods.sampling import Warmups, even_weights
+from warmup.models.encoding import source_batch
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
+LABELS = torch.tensor([[7, 8, 1]])
+LIMIT = 2
+SHARPNESS = {"t5": 2.0, "mt5": 0.2, "llama": 5.0}  # of the fresh model's output layer: warmups matter, none rules
+ORDINARY = [260, 261, 262]  # the only tokens that a warmup may hold: with the separator a vocabulary of four
 
-def every_warmup(ordinary: list[int], limit: int, padding: int) -> Warmups:
-    """All warmups of at most `limit` tokens out of `ordinary`, for one input: [1, all, limit]."""
-    rows = [list(tokens) for length in range(limit + 1) for tokens in itertools.product(ordinary, repeat=length)]
-    tokens = torch.tensor([[row + [padding] * (limit - len(row)) for row in rows]])
+
+def sharpen(backbone: Backbone, architecture: str) -> Backbone:
+    """In float64, with warmups made of three tokens."""
+    backbone.model.double()
+    with torch.no_grad():
+        backbone.model.get_output_embeddings().weight.mul_(SHARPNESS[architecture])
+    forbidden = torch.ones(backbone.model.config.vocab_size, dtype=torch.bool)
+    forbidden[[*ORDINARY, backbone.separator_id]] = False
+    backbone.__dict__["never_in_warmup"] = forbidden
+    return backbone
+
+
+@dataclass
+class Everything:
+    """One input, all of its warmups, and their exact scores with gradient."""
+
+    backbone: Backbone
+    ids: Tensor
+    mask: Tensor
+    warmups: Warmups
+    scores: Totals
+
+    @classmethod
+    def of(cls, backbone: Backbone) -> Everything:
+        batch = source_batch(backbone, [[265, 270, 268, backbone.separator_id]])
+        ids, mask = batch["input_ids"], batch["attention_mask"]
+        warmups = every_warmup(backbone.tokenizer.pad_token_id)
+        return cls(backbone, ids, mask, warmups, naive_scores(backbone, ids, mask, warmups, LABELS))
+
+    def copies(self, count: int) -> tuple[Encoded, Noise]:
+        """The input `count` times, each with random numbers of its own."""
+        encoded = self.backbone.family.encode(self.backbone.model, self.ids, self.mask).detach()
+        return encoded.select(torch.zeros(count, dtype=torch.long)), Noise(torch.arange(count))
+
+    def log_likelihood(self) -> Tensor:
+        """log p(y|x) = log sum_c p(c|x) p(y|x,c) over all warmups, with gradient."""
+        return (self.scores.warmup_logprob + self.scores.target_logprob).logsumexp(-1).sum()
+
+    def gradient(self, value: Tensor) -> Tensor:
+        return gradient(value, self.backbone.model)
+
+    def combine(self, target: Tensor, warmup: Tensor) -> Tensor:
+        """sum_c target_c grad l_c + warmup_c grad s_c over all warmups."""
+        return self.gradient(
+            (target.detach() * self.scores.target_logprob[0] + warmup.detach() * self.scores.warmup_logprob[0]).sum()
+        )
+
+    def index(self, tokens: Tensor) -> Tensor:
+        """Which of all warmups each row [..., M] is."""
+        seen = {tuple(row): index for index, row in enumerate(self.warmups.tokens[0].tolist())}
+        flat = [seen[tuple(row)] for row in tokens.flatten(0, -2).tolist()]
+        return torch.tensor(flat).view(tokens.shape[:-1])
+
+
+def every_warmup(padding: int) -> Warmups:
+    """All warmups of at most `LIMIT` tokens out of `ORDINARY`, for one input: [1, all, LIMIT]."""
+    rows = [list(tokens) for length in range(LIMIT + 1) for tokens in itertools.product(ORDINARY, repeat=length)]
+    tokens = torch.tensor([[row + [padding] * (LIMIT - len(row)) for row in rows]])
     lengths = torch.tensor([[len(row) for row in rows]])
-    return Warmups(tokens, lengths, lengths == limit)
+    return Warmups(tokens, lengths, lengths == LIMIT, even_weights(1, len(rows)))
 
 
-def exact_log_likelihood(
-    backbone: Backbone, encoded: Encoded, warmups: Warmups, labels: Tensor
-) -> tuple[Tensor, Scores]:
-    """log p(y|x) = log sum_c p(c|x) p(y|x,c) over all warmups [1], with gradient, and the scores it is made of."""
-    scores = score_warmups(backbone, encoded, warmups, labels)
-    return (scores.warmup_logprob + scores.target_logprob).logsumexp(-1), scores
+def gradient(value: Tensor, model: nn.Module) -> Tensor:
+    """Of all parameters, in one vector."""
+    parts = torch.autograd.grad(value, list(model.parameters()), allow_unused=True, retain_graph=True)
+    pairs = zip(model.parameters(), parts, strict=True)
+    return torch.cat([torch.zeros_like(p).flatten() if g is None else g.flatten() for p, g in pairs])

@@ -1,152 +1,164 @@
-"""The objective against brute-force enumeration of every warmup, and its parts against their definitions."""
+"""The objectives against brute-force enumeration of every warmup, and their parts against their definitions."""
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from tests.conftest import ARCHITECTURES
-from tests.methods.enumeration import every_warmup, exact_log_likelihood
+from tests.methods.enumeration import LABELS, LIMIT, Everything, sharpen
 from warmup.methods.objective import (
+    Coefficients,
+    allocate,
     baseline_weights,
+    coefficients,
     effective_sample_size,
     log_likelihood,
-    marginal_loss,
     posterior_weights,
+    resampled,
     surrogate_loss,
 )
-from warmup.methods.sampling import sample_warmups
-from warmup.methods.scoring import score_warmups
-from warmup.models.encoding import source_batch
-from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
-
-LABELS = torch.tensor([[7, 8, 1]])
-LIMIT = 2
-SHARPNESS = {"t5": 2.0, "mt5": 0.2, "llama": 5.0}  # of the fresh model's output layer: warmups matter, none rules
-ORDINARY = [260, 261, 262]  # the only tokens that a warmup may hold: with the separator a vocabulary of four
+from warmup.methods.sampling import even_weights, sample_warmups
+from warmup.methods.scoring import read_warmups, weigh_read
 
 
 @pytest.fixture(params=ARCHITECTURES)
-def tiny(request: pytest.FixtureRequest, make_backbone, monkeypatch: pytest.MonkeyPatch) -> Backbone:
-    """A float64 model whose warmups are made of three tokens; sharpened, so that they matter."""
-    backbone = make_backbone(request.param)
-    backbone.model.double()
-    with torch.no_grad():
-        backbone.model.get_output_embeddings().weight.mul_(SHARPNESS[request.param])
-    forbidden = torch.ones(backbone.model.config.vocab_size, dtype=torch.bool)
-    forbidden[[*ORDINARY, backbone.separator_id]] = False
-    monkeypatch.setattr(Backbone, "never_in_warmup", property(lambda _: forbidden))
-    return backbone
+def everything(request: pytest.FixtureRequest, make_backbone) -> Everything:
+    return Everything.of(sharpen(make_backbone(request.param), request.param))
 
 
-def encode(backbone: Backbone) -> Encoded:
-    batch = source_batch(backbone, [[265, 270, 268, backbone.separator_id]])
-    return backbone.family.encode(backbone.model, batch["input_ids"], batch["attention_mask"])
+def even(logprob: Tensor) -> Tensor:
+    return even_weights(*logprob.shape)
 
 
-def gradient(value: Tensor, model: nn.Module) -> Tensor:
-    parts = torch.autograd.grad(value, list(model.parameters()), allow_unused=True, retain_graph=True)
-    return torch.cat(
-        [
-            torch.zeros_like(p).flatten() if g is None else g.flatten()
-            for p, g in zip(model.parameters(), parts, strict=True)
-        ]
-    )
+def pairs_of(everything: Everything) -> tuple[Tensor, Tensor, Tensor]:
+    """Every pair of warmups [P, 2], its probability [P] with gradient, and its target log-probabilities [P, 2]."""
+    warmup, target = everything.scores.warmup_logprob[0], everything.scores.target_logprob[0]
+    pairs = torch.cartesian_prod(torch.arange(len(warmup)), torch.arange(len(warmup)))
+    return pairs, warmup[pairs].sum(-1).exp(), target[pairs]
 
 
-def test_probabilities_of_all_warmups_sum_to_one(tiny: Backbone) -> None:
-    warmups = every_warmup(ORDINARY, LIMIT, tiny.tokenizer.pad_token_id)
-    scores = score_warmups(tiny, encode(tiny), warmups, LABELS)
-    assert warmups.tokens.shape[1] == 1 + 3 + 9
-    assert scores.warmup_logprob.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+def expectation(everything: Everything, objective: str, baseline: str = "mean") -> Tensor:
+    """The estimator's exact expected gradient at K = 2."""
+    pairs, probability, target = pairs_of(everything)
+    parts = coefficients(objective, target, even(target), baseline)
+    sums = torch.zeros(2, everything.warmups.count, dtype=torch.float64)
+    for row, values in enumerate((parts.target, parts.warmup)):
+        sums[row].index_add_(0, pairs.flatten(), (probability.detach()[:, None] * values).flatten())
+    return everything.combine(*sums)
 
 
-def test_exact_posterior_weights_give_the_exact_gradient(tiny: Backbone) -> None:
-    warmups = every_warmup(ORDINARY, LIMIT, tiny.tokenizer.pad_token_id)
-    exact, scores = exact_log_likelihood(tiny, encode(tiny), warmups, LABELS)
-    expected = gradient(-exact.sum(), tiny.model)
-    scores = score_warmups(tiny, encode(tiny), warmups, LABELS)
-    posterior = (scores.warmup_logprob + scores.target_logprob).softmax(-1)
-    loss = surrogate_loss(scores.target_logprob, scores.warmup_logprob, posterior, posterior)
-    torch.testing.assert_close(
-        gradient(loss.sum(), tiny.model), expected, rtol=0, atol=1e-9 * expected.abs().max().item()
-    )
+def assert_equal(found: Tensor, expected: Tensor) -> None:
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
-def test_monte_carlo_converges_to_the_exact_likelihood_and_gradient(tiny: Backbone) -> None:
-    warmups = every_warmup(ORDINARY, LIMIT, tiny.tokenizer.pad_token_id)
-    exact, _ = exact_log_likelihood(tiny, encode(tiny), warmups, LABELS)
-    expected = gradient(-exact.sum(), tiny.model)
-    errors = []
+def test_probabilities_of_all_warmups_sum_to_one(everything: Everything) -> None:
+    assert everything.warmups.count == 1 + 3 + 9
+    assert everything.scores.warmup_logprob.exp().sum().item() == pytest.approx(1.0, abs=1e-9)
+
+
+def test_exact_posterior_weights_give_the_exact_gradient(everything: Everything) -> None:
+    posterior = (everything.scores.warmup_logprob + everything.scores.target_logprob).softmax(-1)[0]
+    assert_equal(everything.combine(posterior, posterior), everything.gradient(everything.log_likelihood()))
+
+
+def test_all_warmups_with_their_prior_weights_are_exact(everything: Everything) -> None:
+    """`marginal` on all warmups, each standing for its own probability: the value and the gradient are exact."""
+    scores = everything.scores
+    prior = scores.warmup_logprob.detach()
+    for baseline in ("mean", "none"):
+        parts = coefficients("marginal", scores.target_logprob, prior, baseline)
+        assert parts.value.item() == pytest.approx(everything.log_likelihood().item(), abs=1e-9)
+        loss = surrogate_loss(scores.target_logprob, scores.warmup_logprob, parts).sum()
+        assert_equal(-everything.gradient(loss), everything.gradient(everything.log_likelihood()))
+
+
+def test_monte_carlo_converges_to_the_exact_likelihood_and_gradient(everything: Everything) -> None:
+    exact = everything.log_likelihood()
+    expected = everything.gradient(exact)
+    backbone, errors = everything.backbone, []
     for count in (8, 4096):
-        scores = score_warmups(tiny, encode(tiny), sample_warmups(tiny, encode(tiny), count, LIMIT), LABELS)
-        loss = marginal_loss(scores.target_logprob, scores.warmup_logprob)
-        found = gradient(loss.sum(), tiny.model)
+        encoded = backbone.family.encode(backbone.model, everything.ids, everything.mask)
+        _, noise = everything.copies(1)
+        warmups = sample_warmups(backbone, encoded, count, LIMIT, noise)
+
+        def loss(totals, inputs):
+            parts = coefficients("marginal", totals.target_logprob, even(totals.target_logprob))
+            return surrogate_loss(totals.target_logprob, totals.warmup_logprob, parts)
+
+        value, _ = weigh_read(backbone, read_warmups(backbone, encoded, warmups, LABELS), loss)
+        found = -everything.gradient(value)
         errors.append(((found - expected).norm() / expected.norm()).item())
-    assert loss.item() == pytest.approx(-exact.item(), abs=0.05)
+    assert value.item() == pytest.approx(-exact.item(), abs=0.05)
     assert errors[1] < 0.1
     assert errors[1] < errors[0]
 
 
-def test_sampled_warmups_follow_their_scored_probabilities(tiny: Backbone) -> None:
-    everything = every_warmup(ORDINARY, LIMIT, tiny.tokenizer.pad_token_id)
-    probabilities = score_warmups(tiny, encode(tiny), everything, LABELS).warmup_logprob.exp()[0]
-    drawn = sample_warmups(tiny, encode(tiny), 20000, LIMIT)
-    seen = {tuple(row): index for index, row in enumerate(everything.tokens[0].tolist())}
-    counts = torch.zeros_like(probabilities)
-    for row in drawn.tokens[0].tolist():
-        counts[seen[tuple(row)]] += 1
-    deviation = ((counts / 20000 - probabilities) / (probabilities * (1 - probabilities) / 20000).sqrt()).abs()
-    assert deviation.max() < 4.5
-    assert torch.equal(drawn.forced, drawn.lengths == LIMIT)
-
-
 @pytest.mark.parametrize("kind", ["mean", "loo"])
-def test_baselines_leave_the_expected_gradient_alone(tiny: Backbone, kind: str) -> None:
-    """E[b_k grad s_k] = 0, computed exactly: over every pair of warmups (K = 2), weighted by its probability."""
-    scores = score_warmups(tiny, encode(tiny), every_warmup(ORDINARY, LIMIT, tiny.tokenizer.pad_token_id), LABELS)
-    warmup, target = scores.warmup_logprob[0], scores.target_logprob[0]
-    pairs = torch.cartesian_prod(torch.arange(len(warmup)), torch.arange(len(warmup)))
-    probability = warmup[pairs].sum(-1, keepdim=True).exp().detach()
-    with_baseline = (probability * baseline_weights(target[pairs], kind) * warmup[pairs]).sum()
-    with_weights = (probability * posterior_weights(target[pairs]) * warmup[pairs]).sum()
-    zero, signal = (gradient(value, tiny.model).norm() for value in (with_baseline, with_weights))
-    assert zero < 1e-5 * signal  # float32 parts inside the models set the floor
+def test_baselines_leave_the_expected_gradient_alone(everything: Everything, kind: str) -> None:
+    without = expectation(everything, "marginal", "none")
+    assert (expectation(everything, "marginal", kind) - without).norm() < 1e-5 * without.norm()
+
+
+def test_elbo_has_the_gradient_of_the_expected_log_likelihood(everything: Everything) -> None:
+    bound = (everything.scores.warmup_logprob.exp() * everything.scores.target_logprob).sum()
+    assert_equal(expectation(everything, "elbo"), everything.gradient(bound))
+
+
+def test_vimco_has_the_gradient_of_the_two_sample_bound(everything: Everything) -> None:
+    _, probability, target = pairs_of(everything)
+    bound = (probability * (target.logsumexp(-1) - math.log(2))).sum()
+    assert_equal(expectation(everything, "vimco"), everything.gradient(bound))
+
+
+def test_resampling_has_the_expectation_of_marginal() -> None:
+    """Over a fine grid of uniform numbers, which is what they are drawn from."""
+    target = torch.tensor([[-2.0, -1.0, -5.0, -1.5]], dtype=torch.float64)
+    for baseline in ("mean", "loo", "none"):
+        weights = posterior_weights(target, even(target))
+        compared = baseline_weights(target, even(target), baseline)
+        grid = (torch.arange(20000, dtype=torch.float64) + 0.5) / 20000
+        rows = (weights.expand(20000, -1), compared.expand(20000, -1))
+        chosen, other, factor = resampled(*rows, torch.stack([grid, grid], dim=-1))
+        learnt = torch.zeros(4, dtype=torch.float64).index_add_(0, chosen, torch.ones_like(grid)) / 20000
+        subtracted = torch.zeros(4, dtype=torch.float64).index_add_(0, other, factor) / 20000
+        torch.testing.assert_close(learnt, weights[0], rtol=0, atol=1e-3)
+        torch.testing.assert_close(subtracted, compared[0], rtol=0, atol=1e-3)
 
 
 def test_weights_are_the_softmax_of_target_likelihoods() -> None:
     logprob = torch.tensor([[-1.0, -2.0, -4.0]], dtype=torch.float64)
     expected = torch.tensor([[1.0, 2.718281828**-1, 2.718281828**-3]], dtype=torch.float64)
-    torch.testing.assert_close(posterior_weights(logprob), expected / expected.sum(), rtol=1e-8, atol=0)
-    flatter = posterior_weights(logprob, temperature=10.0)
-    assert flatter.max() < posterior_weights(logprob).max()
-    assert not posterior_weights(logprob.requires_grad_()).requires_grad
+    torch.testing.assert_close(posterior_weights(logprob, even(logprob)), expected / expected.sum(), rtol=1e-8, atol=0)
+    flatter = posterior_weights(logprob, even(logprob), temperature=10.0)
+    assert flatter.max() < posterior_weights(logprob, even(logprob)).max()
+    assert not posterior_weights(logprob.requires_grad_(), even(logprob)).requires_grad
 
 
 def test_loo_baseline_ignores_its_own_sample() -> None:
     base = torch.tensor([[-3.0, -5.0, -4.0]])
     moved = torch.tensor([[-30.0, -5.0, -4.0]])
-    before, after = baseline_weights(base, "loo"), baseline_weights(moved, "loo")
+    before, after = (baseline_weights(part, even(part), "loo") for part in (base, moved))
     assert before[0, 0] == pytest.approx(after[0, 0].item())
     assert before[0, 1] != pytest.approx(after[0, 1].item())
     others = torch.tensor([-4.5, -5.0, -4.0]).softmax(0)[0]
     assert before[0, 0].item() == pytest.approx(others.item())
 
 
-def test_one_warmup_trains_the_target_alone() -> None:
-    target = torch.tensor([[-2.0]], requires_grad=True)
-    warmup = torch.tensor([[-3.0]], requires_grad=True)
-    marginal_loss(target, warmup).sum().backward()
-    assert target.grad.item() == -1.0
-    assert warmup.grad.item() == 0.0
+@pytest.mark.parametrize("objective", ["marginal", "vimco", "elbo"])
+def test_one_warmup_trains_the_target_alone(objective: str) -> None:
+    parts = coefficients(objective, torch.tensor([[-2.0]]), torch.zeros(1, 1))
+    assert parts.target.item() == 1.0
+    assert parts.warmup.item() == 0.0
 
 
 def test_marginal_gradient_is_the_documented_one() -> None:
     target = torch.tensor([[-2.0, -1.0, -5.0]], dtype=torch.float64, requires_grad=True)
     warmup = torch.tensor([[-3.0, -2.0, -1.0]], dtype=torch.float64, requires_grad=True)
-    loss = marginal_loss(target, warmup)
+    loss = surrogate_loss(target, warmup, coefficients("marginal", target, even(target)))
     loss.sum().backward()
     weights = torch.softmax(target.detach(), -1)
     torch.testing.assert_close(target.grad, -weights)
@@ -154,20 +166,48 @@ def test_marginal_gradient_is_the_documented_one() -> None:
     assert loss.item() == pytest.approx(-(target.exp().mean().log()).item())
 
 
-def test_extreme_likelihoods_stay_numbers() -> None:
-    target = torch.tensor([[-5000.0, -5000.5], [-1e9, -3.0]], requires_grad=True)
-    warmup = torch.tensor([[-10.0, -20.0], [-1e9, -1.0]], requires_grad=True)
-    loss = marginal_loss(target, warmup)
+@pytest.mark.parametrize("objective", ["marginal", "vimco", "elbo"])
+def test_impossible_likelihoods_make_no_nan(objective: str) -> None:
+    lowest = float("-inf")
+    target = torch.tensor([[-5000.0, -5000.5], [lowest, -3.0], [lowest, lowest]], requires_grad=True)
+    warmup = torch.tensor([[-10.0, -20.0], [lowest, -1.0], [-1.0, -2.0]], requires_grad=True)
+    loss = surrogate_loss(target, warmup, coefficients(objective, target, even(target)))
     loss.sum().backward()
-    assert loss.isfinite().all() and target.grad.isfinite().all() and warmup.grad.isfinite().all()
+    assert not loss.isnan().any() and target.grad.isfinite().all() and warmup.grad.isfinite().all()
+    assert torch.equal(posterior_weights(target, even(target))[1], torch.tensor([0.0, 1.0], dtype=torch.float64))
+
+
+@pytest.mark.parametrize("baseline", ["mean", "loo", "none"])
+@pytest.mark.parametrize("objective", ["marginal", "vimco", "elbo"])
+def test_an_empty_slot_changes_nothing(objective: str, baseline: str) -> None:
+    target = torch.tensor([[-2.0, -1.0, -5.0]], dtype=torch.float64)
+    wider = torch.tensor([[-2.0, -1.0, -5.0, -0.1]], dtype=torch.float64)
+    weight = torch.cat([even(target), torch.tensor([[float("-inf")]])], dim=1)
+    plain = coefficients(objective, target, even(target), baseline)
+    padded = coefficients(objective, wider, weight, baseline)
+    for name in ("target", "warmup"):
+        values = getattr(padded, name)
+        torch.testing.assert_close(values[:, :3], getattr(plain, name))
+        assert values[0, 3] == 0
+    assert padded.value.item() == pytest.approx(plain.value.item())
 
 
 def test_effective_sample_size_runs_from_one_to_k() -> None:
     weights = torch.tensor([[0.25] * 4, [1.0, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(effective_sample_size(weights), torch.tensor([4.0, 1.0]))
-    assert log_likelihood(torch.full((1, 4), -2.0)).item() == pytest.approx(-2.0)
+    same = torch.full((1, 4), -2.0)
+    assert log_likelihood(same, even(same)).item() == pytest.approx(-2.0)
 
 
-def test_bfloat16_likelihoods_are_weighed_in_float32() -> None:
+def test_the_rest_of_the_budget_goes_where_weights_are_uneven() -> None:
+    target = torch.tensor([[-1.0, -1.0], [-1.0, -9.0], [-1.0, -2.0]])
+    extra = allocate(target, 7)
+    assert extra.sum() == 7
+    assert extra[1] > extra[2] > extra[0] == 0
+    assert allocate(torch.zeros(3, 2), 7).tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
+
+
+def test_bfloat16_likelihoods_are_weighed_in_float32_at_least() -> None:
     logprob = torch.tensor([[-100.0, -100.5]], dtype=torch.bfloat16)
-    assert posterior_weights(logprob).dtype == torch.float32
+    assert posterior_weights(logprob, even(logprob).float()).dtype == torch.float32
+    assert isinstance(coefficients("marginal", logprob, even(logprob)), Coefficients)

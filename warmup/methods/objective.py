@@ -109,7 +109,7 @@ def resampled(weights: Tensor, baseline: Tensor, uniform: Tensor) -> tuple[Tenso
 
 
 def surrogate_loss(target_logprob: Tensor, warmup_logprob: Tensor, parts: Coefficients) -> Tensor:
-    """[B] a loss whose value is `-parts.value` and whose gradient is -(sum_k target grad l_k + sum_k warmup grad s_k)."""
+    """[B] a loss of value `-parts.value` and gradient -(sum_k target grad l_k + sum_k warmup grad s_k)."""
     target = (parts.target.detach() * _finite(target_logprob)).sum(-1)
     warmup = (parts.warmup.detach() * _finite(warmup_logprob)).sum(-1)
     return (target + warmup).detach() - parts.value.detach() - target - warmup

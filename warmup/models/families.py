@@ -74,7 +74,7 @@ class Family(ABC):
 
     @abstractmethod
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
-        """The first token's logits [B, V], and a state of B * times rows that `step` takes up to `limit` tokens further.
+        """The first token's logits [B, V], and a state of B * times rows that `step` takes up to `limit` tokens on.
 
         Each source is read once, and only then repeated.
         """

@@ -44,7 +44,7 @@ def dropout_off(module: nn.Module) -> AbstractContextManager[None]:
 class SharedDropout:
     """One dropout mask for all continuations of an input, wherever `module` drops out activations.
 
-    Attention weights are not dropped. The masks [B, 1, longest, width] are drawn when they are first needed and kept, so
+    Attention weights are not dropped. The masks [B, 1, longest, width] are drawn when first needed and kept, so
     that rows read later, and activations recomputed in the backward pass, meet the same ones.
     """
 
