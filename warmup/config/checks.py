@@ -13,6 +13,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
+from warmup.config.estimators import check_estimator
 from warmup.config.schema import (
     METRIC_SCORES,
     NEURAL_METRICS,
@@ -27,7 +28,6 @@ from warmup.config.schema import (
     WarmupMethod,
 )
 from warmup.config.templates import record_fields
-from warmup.config.estimators import check_estimator
 from warmup.errors import UserError, nearest, wrong_value
 
 SPLITS = ("train", "validation", "test")

@@ -41,8 +41,8 @@ class Warmups:
     def select(self, columns: Tensor, inputs: Tensor | None = None) -> Warmups:
         """Some warmups [B', K'] of all inputs, or of `inputs` [B'], by index; each then stands for 1/K'."""
         rows = (torch.arange(len(columns)) if inputs is None else inputs)[:, None]
-        parts = (values[rows, columns] for values in (self.tokens, self.lengths, self.forced))
-        return Warmups(*parts, even_weights(*columns.shape))
+        weight = even_weights(*columns.shape)
+        return Warmups(self.tokens[rows, columns], self.lengths[rows, columns], self.forced[rows, columns], weight)
 
 
 def even_weights(batch: int, count: int) -> Tensor:
@@ -52,8 +52,12 @@ def even_weights(batch: int, count: int) -> Tensor:
 
 def beside(parts: Sequence[Warmups], log_prior_weight: Tensor) -> Warmups:
     """The warmups of each input, one part after another."""
-    columns = ([getattr(part, name) for part in parts] for name in ("tokens", "lengths", "forced"))
-    return Warmups(*(torch.cat(column, dim=1) for column in columns), log_prior_weight)
+    return Warmups(
+        torch.cat([part.tokens for part in parts], dim=1),
+        torch.cat([part.lengths for part in parts], dim=1),
+        torch.cat([part.forced for part in parts], dim=1),
+        log_prior_weight,
+    )
 
 
 def warmup_logits(logits: Tensor, never_in_warmup: Tensor) -> Tensor:

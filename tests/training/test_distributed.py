@@ -1,0 +1,91 @@
+"""Two processes over gloo have the loss and the gradients of one that sees the whole batch."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.conftest import TEXTS
+from warmup.config.schema import ModelConfig, WarmupMethod
+from warmup.models.encoding import Collator
+from warmup.models.loading import build_fresh
+from warmup.training.method_model import MethodModel
+
+ROWS = [
+    {"source": [265, 270, 268, 271, 1], "target": [7, 8, 9, 1]},
+    {"source": [266, 280, 1], "target": [11, 1]},
+    {"source": [267, 281, 290, 1], "target": [12, 13, 1]},
+    {"source": [265, 281, 1], "target": [14, 15, 16, 17, 1]},
+]
+TOKENS = sum(len(row["target"]) for row in ROWS)
+
+
+def method_model(architecture: str) -> MethodModel:
+    torch.manual_seed(0)
+    config = ModelConfig(
+        name="tiny", architecture=architecture, vocabulary_size=300, width=32, layers=2, heads=2, feed_forward=48
+    )
+    config.dropout = 0.0
+    backbone = build_fresh(config, TEXTS, 64)
+    backbone.model.double().train()
+    return MethodModel(backbone, WarmupMethod(num_samples=3, max_warmup_tokens=3, entropy_coef=0.1), seed=5)
+
+
+def loss_and_gradients(model: torch.nn.Module, inner: MethodModel, rows: list[dict]) -> tuple[float, dict]:
+    loss = model(**Collator(inner.backbone)(rows), num_items_in_batch=TOKENS)["loss"]
+    loss.backward()
+    found = {}
+    for name, parameter in inner.named_parameters():
+        gradient = parameter.grad
+        found[name] = gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
+    return loss.item(), found
+
+
+def one_of_two(rank: int, port: int, kind: str, architecture: str, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=2)
+    inner = method_model(architecture)
+    model: torch.nn.Module = inner
+    if kind == "ddp":
+        model = DistributedDataParallel(inner)
+    else:
+        mesh = init_device_mesh("cpu", (2,))
+        split = set(inner.model._no_split_modules)
+        for part in list(inner.model.modules()):
+            if type(part).__name__ in split:
+                fully_shard(part, mesh=mesh)
+        fully_shard(inner, mesh=mesh)
+    loss, gradients = loss_and_gradients(model, inner, ROWS[2 * rank : 2 * rank + 2])
+    total = torch.tensor(loss)
+    dist.all_reduce(total)
+    if rank == 0:
+        torch.save({"loss": total, "gradients": gradients}, Path(folder) / "found.pt")
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("architecture", ["t5", "llama"])
+@pytest.mark.parametrize("kind", ["ddp", "fsdp"])
+def test_two_processes_equal_one(tmp_path: Path, kind: str, architecture: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_of_two, (port, kind, architecture, str(tmp_path)), nprocs=2)
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    inner = method_model(architecture)
+    loss, expected = loss_and_gradients(inner, inner, ROWS)
+    assert found["loss"].item() == pytest.approx(loss, rel=1e-6)
+    largest = max(part.abs().max().item() for part in expected.values())
+    for name, part in expected.items():
+        # both average over the processes
+        torch.testing.assert_close(2 * found["gradients"][name], part, rtol=0, atol=1e-5 * largest)
