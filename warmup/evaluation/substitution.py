@@ -17,8 +17,8 @@ from warmup.evaluation.decoding import encoded_batches, text_of, write_targets, 
 from warmup.evaluation.evaluate import Limits
 from warmup.evaluation.metrics import compute_metrics
 from warmup.models.encoding import encode_sources
-from warmup.models.families import evaluation_mode
 from warmup.models.loading import Backbone
+from warmup.models.modes import evaluation_mode
 
 MOST_EXAMPLES = 500  # the first ones: enough to see an effect, at a fraction of the test set's decoding time
 SEED = 1  # of the shuffle

@@ -39,8 +39,12 @@ def naive_sample(backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, 
     ended = tokens == backbone.separator_id
     lengths = torch.where(ended.any(-1), ended.to(torch.uint8).argmax(-1), limit)
     tokens = tokens.masked_fill(torch.arange(limit, device=device) >= lengths[:, None], backbone.tokenizer.pad_token_id)
-    parts = (tokens.view(batch, count, limit), lengths.view(batch, count), (~ended.any(-1)).view(batch, count))
-    return Warmups(*(part.cpu() for part in parts), even_weights(batch, count))
+    return Warmups(
+        tokens.view(batch, count, limit).cpu(),
+        lengths.view(batch, count).cpu(),
+        (~ended.any(-1)).view(batch, count).cpu(),
+        even_weights(batch, count),
+    )
 
 
 def naive_scores(

@@ -91,7 +91,7 @@ class _Weighed(torch.autograd.Function):
         return value
 
     @staticmethod
-    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         gradients = tuple(None if part is None else part.mul_(scale) for part in ctx.gradients)
         del ctx.gradients  # scaled in place: a second pass must fail, not be wrong
         return (*gradients, None, None, None, None)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,9 @@ class Read:
         )
 
 
+PER_POSITION = ("states", "tokens", "inputs", "slots", "drawn")
+
+
 def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -> Continuations:
     """Write each target [B, T] (labels padded with -100) behind each of its input's warmups, without gaps."""
     batch, count, limit = warmups.tokens.shape
@@ -94,7 +97,7 @@ def read_warmups(
     new[:, :done] = False
     inputs = new.any(-1).nonzero().squeeze(-1)
     if earlier is not None and not len(inputs):
-        return Read(*list(vars(earlier).values())[:-1], slots)
+        return replace(earlier, copies=slots)
     # the new ones of each input stand first; others fill the row up, and none of their positions is chosen
     columns = (~new).to(torch.uint8).argsort(dim=-1, stable=True)[inputs, : int(new.sum(-1).max())]
     chosen = new[inputs].gather(1, columns)
@@ -105,10 +108,8 @@ def read_warmups(
     read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns), slots)
     if earlier is None:
         return read
-    parts = (
-        torch.cat(pair) for pair in zip(*(list(vars(part).values())[:-1] for part in (earlier, read)), strict=True)
-    )
-    return Read(*parts, slots)
+    joined = {name: torch.cat([getattr(earlier, name), getattr(read, name)]) for name in PER_POSITION}
+    return Read(**joined, copies=slots)
 
 
 def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> SharedDropout:
@@ -194,8 +195,8 @@ def score_read(backbone: Backbone, read: Read, targets_only: bool = False) -> To
     """The totals [B, K] alone, without gradient; `targets_only` spares the output layer the warmups' tokens."""
     if targets_only:
         kept = (~read.drawn).nonzero().squeeze(-1)
-        flat = (read.tokens[kept], read.inputs[kept], read.slots[kept], read.drawn[kept])
-        read = Read(read.states[kept.to(read.states.device)], *flat, read.copies)
+        flat = {name: getattr(read, name)[kept] for name in PER_POSITION[1:]}
+        read = Read(states=read.states[kept.to(read.states.device)], **flat, copies=read.copies)
     order, positions = read.positions()
     device = read.states.device
     weight = backbone.family.output_weight(backbone.model)

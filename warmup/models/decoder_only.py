@@ -48,9 +48,8 @@ class DecoderOnly(Family):
             input_ids=ids, attention_mask=mask, position_ids=_positions(mask), past_key_values=cache, use_cache=True
         ).last_hidden_state
         rows = torch.arange(len(ids), device=ids.device)
-        return Encoded(
-            ids, mask, states[rows, _last(mask)], tuple((layer.keys, layer.values) for layer in cache.layers)
-        )
+        kept: Any = tuple((layer.keys, layer.values) for layer in cache.layers)
+        return Encoded(ids, mask, states[rows, _last(mask)], kept)
 
     def reader(self, model: Model) -> Any:
         return model

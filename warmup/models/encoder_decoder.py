@@ -48,7 +48,7 @@ class EncoderDecoder(Family):
         blind = None  # a single continuation needs no more than the decoder's own causal mask
         if count > 1:
             allowed = block_causal(count, length, continuations.device).expand(batch, -1, -1)
-            blind = additive(allowed, encoded.states.dtype)  # type: ignore[union-attr]
+            blind = additive(allowed, encoded.states.dtype)
         states = model.get_decoder()(
             input_ids=shifted,
             attention_mask=blind,
@@ -60,7 +60,7 @@ class EncoderDecoder(Family):
 
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
-        state = _Decoding(encoded.states, encoded.mask, cache)  # type: ignore[arg-type]
+        state = _Decoding(encoded.states, encoded.mask, cache)
         start = torch.full_like(encoded.ids[:, 0], model.config.decoder_start_token_id)
         logits = self.step(model, state, start)
         if times > 1:

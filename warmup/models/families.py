@@ -23,7 +23,7 @@ class Encoded:
 
     ids: Tensor  # [B, S]
     mask: Tensor  # [B, S], 1 where there is a token
-    states: Tensor | None  # encoder output [B, S, W]; a causal model's state of the last source token [B, W], or None
+    states: Any  # a tensor: encoder output [B, S, W]; a causal model's state of the last source token [B, W], or None
     cache: tuple[tuple[Tensor, Tensor], ...] = ()  # a causal model's keys and values [B, heads, S, size] of each layer
 
     def select(self, inputs: Tensor) -> Encoded:

@@ -19,6 +19,7 @@ from warmup.models.loading import save
 from warmup.training.method_model import MethodModel
 
 log = logging.getLogger(__name__)
+COLLAPSED = 0.05  # nats of a warmup token, below which hardly anything is chosen
 STATE_PREFIX = "model."  # of the wrapped model's weights in MethodModel's state
 
 
@@ -108,6 +109,7 @@ class WarmupTrainer(Trainer):
         self.settings = settings
         self.score = score
         self.clock = Stopwatch()
+        self.warned = False  # of a collapse
         self.add_callback(StepCounter(model))
 
     def _get_train_sampler(self, *_: Any) -> Sampler:
@@ -138,10 +140,28 @@ class WarmupTrainer(Trainer):
                     "trainer.max_grad_norm=1, or trainer.precision=float32"
                 )
             logs = {**logs, **self.method_model.take_gauges()}
+            self._warn_of_collapse(logs)
         logs = {**logs, "seconds": round(self.clock.seconds, 3)}
         super().log(logs, *rest)
         if self.is_world_process_zero() and not logs.keys() & {"train_runtime"}:
             log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _short(logs))
+
+    def _warn_of_collapse(self, logs: dict[str, float]) -> None:
+        """Once: warmups are drawn with next to no choice, or are one and the same string (design, section 1)."""
+        entropy = logs.get("warmup/token_entropy")
+        if entropy is None or self.warned or not self.is_world_process_zero():
+            return
+        one_string = logs["warmup/distinct"] == 1 and logs["warmup/distinct_inputs"] == 0
+        if entropy < COLLAPSED or (one_string and self.args.per_device_train_batch_size > 1):
+            self.warned = True
+            log.warning(
+                "the warmups have collapsed: %.3f nats per token, %.3g different ones of an input, at step %d. "
+                "What helps: method.baseline=mean, a warm start (method.sft_steps), a larger method.entropy_coef, "
+                "a lower trainer.learning_rate",
+                entropy,
+                logs["warmup/distinct"],
+                self.state.global_step,
+            )
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
         """A checkpoint's weights are the plain model, loadable on its own."""
