@@ -214,22 +214,11 @@ def test_a_collapse_is_said_once_with_what_helps(make_backbone, tmp_path: Path, 
     backbone = make_backbone("t5")
     with torch.no_grad():  # an output layer so sharp that every draw is the same
         backbone.model.get_input_embeddings().weight.mul_(300)
-    train_it = TrainerConfig(max_steps=4, batch_size=4, evaluate_by="steps", evaluate_every=4, logging_steps=1)
+    config = TrainerConfig(max_steps=4, batch_size=4, evaluate_by="steps", evaluate_every=4, logging_steps=1)
+    method = WarmupMethod(num_samples=2, max_warmup_tokens=2, sft_steps=0)
+    data, score = copy_task(backbone), {"accuracy": 1.0}
     with caplog.at_level(logging.WARNING):
-        method = WarmupMethod(num_samples=2, max_warmup_tokens=2, sft_steps=0)
-        fit(
-            backbone,
-            method,
-            train_it,
-            copy_task(backbone),
-            tmp_path,
-            1,
-            "cpu",
-            "accuracy",
-            {},
-            lambda: {"accuracy": 1.0},
-            [],
-        )
+        fit(backbone, method, config, data, tmp_path, 1, "cpu", "accuracy", {}, lambda: score, [])
     said = [message for message in caplog.messages if "collapsed" in message]
     assert len(said) == 1 and "method.entropy_coef" in said[0] and "method.baseline=mean" in said[0]
 
