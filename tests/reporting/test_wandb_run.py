@@ -38,7 +38,7 @@ def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "no_netrc"))
     monkeypatch.setenv("WANDB_BASE_URL", NOWHERE)
-    for name in ("DATA", "CACHE", "CONFIG"):
+    for name in ("CACHE", "CONFIG"):
         monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb_home"))
 
 
@@ -112,6 +112,7 @@ def test_an_offline_run_records_everything(tmp_path: Path, caplog: pytest.LogCap
     shown = json.loads(table.read_text())
     assert shown["columns"] == ["source", "warmup", "prediction", "reference"]
     assert len(shown["data"]) == 1000 and shown["data"][7] == ["<b>7</b>", None, "p", "r"]
+    assert list(tmp_path.glob("wandb/artifacts/staging/*")), "what waits for its upload lies in the run's folder"
     model = next(artifact for artifact in records["artifact"] if artifact.type == "model")
     assert [entry.path for entry in model.manifest.contents] == ["config.json"]
     assert re.search(rf"wandb sync {tmp_path}/wandb/offline-run-\S+", caplog.text)
@@ -200,7 +201,6 @@ def test_a_sweep_without_a_network_groups_its_runs_and_leaves_no_key(tmp_path: P
     words = f"-m {tiny} trainer.logging_steps=1 task.max_target_tokens=16 method=warmup logger=wandb".split()
     words += ["logger.log_predictions=true", f"hydra.sweep.dir={tmp_path}/my_sweep"]
     environment = {**os.environ, "WANDB_API_KEY": KEY, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    del environment["WANDB_DATA_DIR"]
     result = subprocess.run(
         [sys.executable, "scripts/train.py", *words],
         cwd=ROOT,

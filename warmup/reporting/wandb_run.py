@@ -23,6 +23,7 @@ UPLOAD_PATIENCE = 600  # and for what is left to upload behind it
 MOST_ROWS = 1000  # of the table of examples; all of them are in predictions.jsonl
 LONGEST_TAG = 64  # letters; wandb refuses more
 STEP = "step"  # the x-axis of everything
+DATA_FOLDER = os.environ.get("WANDB_DATA_DIR")  # a user's own choice
 log = logging.getLogger(__name__)
 
 
@@ -70,9 +71,8 @@ def _mode(logger: LoggerConfig) -> str:
 def _open(logger: LoggerConfig, folder: Path, identity: Identity, resolved: Mapping[str, Any], mode: str) -> Any:
     import wandb
 
-    if "WANDB_DATA_DIR" not in os.environ:  # where artifacts wait for their upload: beside the rest, not in the home
-        os.environ["WANDB_DATA_DIR"] = str(folder / "wandb")
-
+    # where artifacts wait for their upload: beside the rest, and not in the home of who runs this
+    os.environ["WANDB_DATA_DIR"] = DATA_FOLDER or str(folder / "wandb")
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its crash reports wait for a network
 
     def start(how: str) -> Any:
