@@ -9,8 +9,10 @@ import re
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,7 +45,18 @@ def _no_account(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def recorded(folder: Path) -> dict[str, list[Any]]:
-    """The records of the one `.wandb` file below `folder`, by type."""
+    """The records of the one `.wandb` file below `folder`, by type; wandb's background process may still write it."""
+    for _ in range(100):
+        with suppress(AssertionError):  # a record that is not there in full
+            found = scan(folder)
+            if found["exit"]:
+                return found
+        time.sleep(0.1)
+    raise TimeoutError(folder)
+
+
+def scan(folder: Path) -> dict[str, list[Any]]:
+    """What the file holds now."""
     from wandb.proto.wandb_internal_pb2 import Record
     from wandb.sdk.internal.datastore import DataStore
 
