@@ -106,9 +106,10 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     backbone = fresh_or_pretrained(config, splits)
     limits = limits_of(config)
     sources = encode_sources(backbone, splits.validation, limits.source, "validation")
+    quick = dataclasses.replace(config.evaluation, num_warmups=1)
 
     def dev_scores() -> dict[str, float]:
-        answers, _ = answer_encoded(backbone, sources, limits, config.evaluation, "validation")
+        answers, _ = answer_encoded(backbone, sources, limits, quick, "validation", config.seed)
         evaluation = score_answers(
             answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
         )
@@ -175,7 +176,7 @@ def predict(config: Config, folder: Path, overrides: list[str]) -> None:
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, wording, fields)
-    answers, seconds = answer(backbone, examples, limits, config.evaluation, "input")
+    answers, seconds = answer(backbone, examples, limits, config.evaluation, "input", config.seed, wording)
     if is_main_process():
         write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
         log.info("%d answers in %.1f s: %s", len(answers), seconds, folder / "predictions.jsonl")
@@ -257,10 +258,11 @@ def report(
     wandb: Any,
 ) -> None:
     """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
-    answers, seconds = answer(backbone, splits.test, limits, config.evaluation, "test")
+    task = config.task
+    wording = Wording.from_config(task)
+    answers, seconds = answer(backbone, splits.test, limits, config.evaluation, "test", config.seed, wording)
     if not is_main_process():
         return
-    task = config.task
     predictions = prediction_records(answers, splits.test)
     write_json_lines(folder / "predictions.jsonl", predictions)
     evaluation = score_answers(
@@ -271,7 +273,7 @@ def report(
         write_json(folder / "segment_scores.json", segments)
     if limits.warmup is not None:
         effect = substitute_warmups(
-            backbone, splits.test, limits, config.evaluation, dev_metrics(config), task.target_language
+            backbone, splits.test, limits, config.evaluation, dev_metrics(config), task.target_language, config.seed
         )
         write_json(folder / "warmup_analysis.json", effect)
     record = {

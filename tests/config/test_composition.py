@@ -116,6 +116,9 @@ def test_help_names_every_choice() -> None:
         ("model.pretrained=", ["model.pretrained is ''"]),
         ("checkpoint=outputs/a/model", ["with run=evaluate or run=predict only", "model.pretrained=outputs/a/model"]),
         ("inputs=a.txt", ["with run=predict only"]),
+        ("evaluation.num_warmups=0", ["evaluation.num_warmups is 0", "1 to 256"]),
+        ("evaluation.num_warmup=2", ["did you mean 'evaluation.num_warmups'?"]),
+        ("evaluation.sample_warmup=often", ["evaluation.sample_warmup", "true or false"]),
         ("+method.nmu_samples=3", ["method.nmu_samples", "did you mean 'num_samples'?"]),
     ],
 )
@@ -140,6 +143,11 @@ def test_contradictions_are_named(tmp_path: Path) -> None:
     assert "data.train.path is not set" in error_of("data=hub", "task=custom")
     assert "inputs is not set" in error_of("run=predict", "checkpoint=somewhere")
     assert "an existing file" in error_of("run=predict", "checkpoint=somewhere", "inputs=nowhere.txt")
+    beams = "evaluation.warmup_num_beams=4"
+    assert f"evaluation.num_warmups=2 draws warmups, {beams}" in error_of("evaluation.num_warmups=2", beams)
+    assert f"evaluation.sample_warmup=true draws warmups, {beams}" in error_of("evaluation.sample_warmup=true", beams)
+    words = ["task=logiqa", "evaluation.num_warmups=2", "task.target_template='{answer} {text}'"]
+    assert "a text with {answer} as its only field" in error_of(*words)
     assert "it belongs to method=warmup" in error_of("method=sft", "method.num_samples=4")
 
 

@@ -22,6 +22,12 @@ def encoded(backbone, rows):
     return backbone.family.encode(backbone.model, batch["input_ids"], batch["attention_mask"])
 
 
+def logits_of(backbone, one, tokens):
+    """[L, V] logits that predict each of a single continuation's tokens [1, 1, L]."""
+    states = backbone.family.hidden(backbone.model, one, tokens, torch.ones_like(tokens))
+    return (states @ backbone.family.output_weight(backbone.model).T)[0, 0]
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_batched_answers_equal_those_of_single_inputs(make_backbone, architecture: str, beams: int) -> None:
@@ -43,7 +49,7 @@ def test_greedy_warmups_are_the_argmax_of_the_scored_distribution(make_backbone,
         one, written = encoded(backbone, [row]), []
         while len(written) < 4:
             tokens = torch.tensor([[[*written, 0]]])
-            logits = backbone.family.logits(backbone.model, one, tokens, torch.ones_like(tokens))[0, 0, len(written)]
+            logits = logits_of(backbone, one, tokens)[len(written)]
             token = int(logits.masked_fill(backbone.never_in_warmup, float("-inf")).argmax())
             if token == backbone.separator_id:
                 break
@@ -76,8 +82,8 @@ def test_greedy_targets_are_the_argmax_behind_their_own_warmup(make_backbone, ar
         one, written = encoded(backbone, [row]), list(before)
         for _ in range(5):
             tokens = torch.tensor([[[*written, 0]]])
-            logits = backbone.family.logits(backbone.model, one, tokens, torch.ones_like(tokens))
-            written.append(int(logits[0, 0, len(written)].argmax()))
+            logits = logits_of(backbone, one, tokens)
+            written.append(int(logits[len(written)].argmax()))
             if written[-1] == backbone.tokenizer.eos_token_id:
                 break
         expected = written[len(before) :]

@@ -27,7 +27,7 @@ from warmup.config.schema import (
     TaskConfig,
     WarmupMethod,
 )
-from warmup.config.templates import record_fields
+from warmup.config.templates import check_option_template, record_fields
 from warmup.errors import UserError, nearest, wrong_value
 
 SPLITS = ("train", "validation", "test")
@@ -59,6 +59,7 @@ def check(composed: DictConfig) -> Config:
         _check_data(config)
     _check_model(config)
     _check_training(config)
+    _check_decoding(config)
     _check_metric_models(config)
     _check_run(config)
     _check_logger(config.logger)
@@ -244,6 +245,19 @@ def _check_training(config: Config) -> None:
 
         if not torch.cuda.is_available():
             raise wrong_value("device", "cuda", "auto or cpu: this machine has no usable CUDA device")
+
+
+def _check_decoding(config: Config) -> None:
+    evaluation = config.evaluation
+    for key, draws in (("num_warmups", evaluation.num_warmups > 1), ("sample_warmup", evaluation.sample_warmup)):
+        if draws and evaluation.warmup_num_beams > 1:
+            value = str(getattr(evaluation, key)).lower()
+            raise UserError(
+                f"evaluation.{key}={value} draws warmups, evaluation.warmup_num_beams={evaluation.warmup_num_beams} "
+                f"searches for one; allowed: one of them (evaluation.warmup_num_beams=1 with evaluation.{key})"
+            )
+    if config.task.name == "logiqa" and evaluation.num_warmups > 1 and config.run in ("all", "evaluate"):
+        check_option_template(config.task.target_template)
 
 
 def _check_metric_models(config: Config) -> None:

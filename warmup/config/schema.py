@@ -221,6 +221,8 @@ class EvaluationConfig:
     batch_size: int = number(64, 1, 65536)  # inputs decoded at a time, and examples that a neural metric scores
     num_beams: int = number(1, 1, 64)  # of the target; 1 is greedy
     warmup_num_beams: int = number(1, 1, 64)
+    sample_warmup: bool = False  # drawn instead of greedy or by beam
+    num_warmups: int = number(1, 1, 256)  # M; above 1 they are drawn, and their marginal likelihood picks the answer
     length_penalty: float = number(1.0, -10.0, 10.0)
     comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
     bertscore_model: str = "roberta-large"  # hub name or folder

@@ -40,3 +40,14 @@ def record_fields(key: str, template: str) -> list[str]:
     if not names:
         raise wrong_value(key, template, "a text with a field of the records in it, such as '{source}'")
     return names
+
+
+def check_option_template(template: str) -> None:
+    """The four options of a question can only be scored if each is worded by its letter alone.
+
+    Raises:
+        UserError: `template`, the value of task.target_template, holds another field of the record.
+    """
+    if record_fields("task.target_template", template) != ["answer"]:
+        allowed = "a text with {answer} as its only field, since evaluation.num_warmups above 1 scores each answer"
+        raise wrong_value("task.target_template", template, allowed)

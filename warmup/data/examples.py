@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from warmup.config.schema import TOY_LANGUAGE
-from warmup.config.templates import record_fields
+from warmup.config.templates import check_option_template, record_fields
 from warmup.errors import UserError, nearest, wrong_value
 
 if TYPE_CHECKING:
@@ -97,6 +97,17 @@ class Wording:
             self._worded(self.target_template, self.target_fields, record, where, "target") if with_target else None
         )
         return Example(self._text(record, fields[0], where) if len(fields) == 1 else prompt, prompt, target)
+
+    def options(self) -> list[str]:
+        """The worded targets A to D of a question with four options.
+
+        Raises:
+            UserError: they say more than the answer.
+        """
+        check_option_template(self.target_template)
+        return [
+            self._worded(self.target_template, ["answer"], {"answer": label}, "option", "target") for label in LABELS
+        ]
 
     def _worded(self, template: str, fields: list[str], record: Mapping[str, Any], where: str, side: str) -> str:
         values = {name: self._text(record, name, where) for name in fields}

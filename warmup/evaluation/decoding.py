@@ -1,4 +1,7 @@
-"""Two-phase decoding: write the warmup, force the separator at the limit as training did, then write the target."""
+"""Two-phase decoding: write the warmup, force the separator at the limit as training did, then write the target.
+
+With `evaluation.num_warmups` above 1, several warmups are drawn and the answer is the target that they make likeliest.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,8 @@ import torch
 from tqdm import tqdm
 
 from warmup.config.schema import EvaluationConfig
+from warmup.evaluation.marginal import best, draw_warmups, score_candidates
+from warmup.methods.sampling import Warmups
 from warmup.models.encoding import source_batch
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
@@ -31,16 +36,27 @@ def decode(
     max_target_tokens: int,
     config: EvaluationConfig,
     description: str,
+    seed: int = 1,
+    options: Sequence[str] | None = None,
 ) -> list[Answer]:
     """Answer each source (token ids), in the order given; batches are sorted by length to save padding.
 
-    `max_warmup_tokens` None decodes the target directly, as SFT trains it. The bar shows inputs per second and the
-    time left.
+    Args:
+        max_warmup_tokens: None decodes the target directly, as SFT trains it.
+        description: of the bar, which shows inputs per second and the time left.
+        seed: of drawn warmups; they depend on it and on the source's tokens, not on batches or processes.
+        options: the answers to choose from, by their marginal likelihood over `config.num_warmups` warmups; None
+            writes the answer.
     """
     answers: dict[int, Answer] = {}
+    draws = 1 if max_warmup_tokens is None else config.num_warmups
+    size = max(1, config.batch_size // draws)  # a batch has one row per warmup
     with evaluation_mode(backbone.model.modules()):
-        for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, description):
-            written = decode_batch(backbone, encoded, max_warmup_tokens, max_target_tokens, config)
+        for chosen, encoded in encoded_batches(backbone, sources, size, description):
+            if options is not None:
+                written = choose_options(backbone, encoded, max_warmup_tokens, config, seed, options)
+            else:
+                written = decode_batch(backbone, encoded, max_warmup_tokens, max_target_tokens, config, seed)
             answers.update(zip(chosen, written, strict=True))
     return [answers[index] for index in range(len(sources))]
 
@@ -66,22 +82,76 @@ def decode_batch(
     max_warmup_tokens: int | None,
     max_target_tokens: int,
     config: EvaluationConfig,
+    seed: int,
 ) -> list[Answer]:
     """Answers of one batch."""
     batch = encoded.ids.shape[0]
     if max_warmup_tokens is None:
         targets = write_targets(backbone, encoded, [[] for _ in range(batch)], max_target_tokens, config)
         return [Answer(None, text_of(backbone, target)) for target in targets]
-    warmups = write_warmups(backbone, encoded, max_warmup_tokens, config)
-    prefix = [[*warmup, backbone.separator_id] for warmup in warmups]
+    if config.num_warmups > 1:
+        warmups = draw_warmups(backbone, encoded, config.num_warmups, max_warmup_tokens, seed)
+        return rank_targets(backbone, encoded, warmups, max_target_tokens, config)
+    written = write_warmups(backbone, encoded, max_warmup_tokens, config, seed)
+    prefix = [[*warmup, backbone.separator_id] for warmup in written]
     targets = write_targets(backbone, encoded, prefix, max_target_tokens, config)
-    return [Answer(text_of(backbone, w), text_of(backbone, t)) for w, t in zip(warmups, targets, strict=True)]
+    return [Answer(text_of(backbone, w), text_of(backbone, t)) for w, t in zip(written, targets, strict=True)]
+
+
+def rank_targets(
+    backbone: Backbone, encoded: Encoded, warmups: Warmups, max_target_tokens: int, config: EvaluationConfig
+) -> list[Answer]:
+    """A candidate target behind each warmup, and of each input the one that all its warmups make likeliest.
+
+    A candidate that the limit cut off is scored with the `</s>` that training would have put there.
+    """
+    rows = _token_rows(warmups)
+    distinct = [list(dict.fromkeys(map(tuple, row))) for row in rows]  # equal warmups have equal targets
+    prefix = [[*warmup, backbone.separator_id] for row in distinct for warmup in row]
+    owner = torch.tensor([index for index, row in enumerate(distinct) for _ in row], device=encoded.ids.device)
+    targets = write_targets(backbone, encoded.select(owner), prefix, max_target_tokens, config)
+    candidates: list[list[list[int]]] = [[] for _ in rows]
+    for index, target in zip(owner.tolist(), targets, strict=True):
+        whole = _ended(target, backbone.tokenizer.eos_token_id)
+        if whole not in candidates[index]:
+            candidates[index].append(whole)
+    answers = []
+    scored = score_candidates(backbone, encoded, warmups, candidates)
+    for row, written, scores in zip(rows, candidates, scored, strict=True):
+        choice = best(scores)
+        answers.append(Answer(text_of(backbone, row[choice.warmup]), text_of(backbone, written[choice.candidate])))
+    return answers
+
+
+def choose_options(
+    backbone: Backbone,
+    encoded: Encoded,
+    max_warmup_tokens: int | None,
+    config: EvaluationConfig,
+    seed: int,
+    options: Sequence[str],
+) -> list[Answer]:
+    """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
+    end = backbone.tokenizer.eos_token_id
+    rows = [[*backbone.tokenizer(option, add_special_tokens=False)["input_ids"], end] for option in options]
+    warmups = None
+    if max_warmup_tokens is not None:
+        warmups = draw_warmups(backbone, encoded, config.num_warmups, max_warmup_tokens, seed)
+    choices = [best(scores) for scores in score_candidates(backbone, encoded, warmups, [rows] * len(encoded.ids))]
+    if warmups is None:
+        return [Answer(None, options[choice.candidate]) for choice in choices]
+    return [
+        Answer(text_of(backbone, drawn[choice.warmup]), options[choice.candidate])
+        for drawn, choice in zip(_token_rows(warmups), choices, strict=True)
+    ]
 
 
 def write_warmups(
-    backbone: Backbone, encoded: Encoded, max_warmup_tokens: int, config: EvaluationConfig
+    backbone: Backbone, encoded: Encoded, max_warmup_tokens: int, config: EvaluationConfig, seed: int = 1
 ) -> list[list[int]]:
-    """The warmup of each input, greedy or by beam, without its separator."""
+    """The warmup of each input, greedy, by beam or drawn with `seed`, without its separator."""
+    if config.sample_warmup:
+        return [row[0] for row in _token_rows(draw_warmups(backbone, encoded, 1, max_warmup_tokens, seed))]
     written = backbone.family.generate(
         backbone.model,
         encoded,
@@ -125,6 +195,19 @@ def _fixed(backbone: Backbone) -> dict[str, object]:
         "max_length": None,
         "pad_token_id": backbone.tokenizer.pad_token_id,
     }
+
+
+def _token_rows(warmups: Warmups) -> list[list[list[int]]]:
+    """The tokens of each input's warmups, without padding."""
+    return [
+        [tokens[:length] for tokens, length in zip(*pair, strict=True)]
+        for pair in zip(warmups.tokens.tolist(), warmups.lengths.tolist(), strict=True)
+    ]
+
+
+def _ended(row: list[int], end: int) -> list[int]:
+    """A written target up to its `</s>`, which is put behind one that has none."""
+    return [*(row[: row.index(end)] if end in row else row), end]
 
 
 def _until(row: list[int], separator_id: int, padding_id: int) -> list[int]:

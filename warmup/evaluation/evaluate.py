@@ -11,7 +11,7 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 
 from warmup.config.schema import EvaluationConfig
-from warmup.data.examples import Example
+from warmup.data.examples import Example, Wording
 from warmup.evaluation.decoding import Answer, decode
 from warmup.evaluation.metrics import Evaluation, compute_metrics
 from warmup.models.encoding import encode_sources
@@ -28,21 +28,41 @@ class Limits:
 
 
 def answer(
-    backbone: Backbone, examples: Sequence[Example], limits: Limits, config: EvaluationConfig, split: str
+    backbone: Backbone,
+    examples: Sequence[Example],
+    limits: Limits,
+    config: EvaluationConfig,
+    split: str,
+    seed: int,
+    wording: Wording,
 ) -> tuple[list[Answer], float]:
-    """The model's answers in the order of `examples`, shared out over all processes, and the seconds it took."""
+    """The model's answers in the order of `examples`, shared out over all processes, and the seconds it took.
+
+    With `config.num_warmups` above 1, a question with four options is answered by scoring them, with and without
+    warmups.
+
+    Raises:
+        UserError: its options cannot be worded without the record.
+    """
     sources = encode_sources(backbone, examples, limits.source, split)
-    return answer_encoded(backbone, sources, limits, config, split)
+    options = wording.options() if wording.task == "logiqa" and config.num_warmups > 1 else None
+    return answer_encoded(backbone, sources, limits, config, split, seed, options)
 
 
 def answer_encoded(
-    backbone: Backbone, sources: Sequence[list[int]], limits: Limits, config: EvaluationConfig, split: str
+    backbone: Backbone,
+    sources: Sequence[list[int]],
+    limits: Limits,
+    config: EvaluationConfig,
+    split: str,
+    seed: int,
+    options: Sequence[str] | None = None,
 ) -> tuple[list[Answer], float]:
-    """The same for sources that are token ids already."""
+    """The same for sources that are token ids already, and the worded options to choose from."""
     started = time.monotonic()
     cpu = next(backbone.model.parameters()).device.type == "cpu"
     with PartialState(cpu=cpu).split_between_processes(list(sources)) as share:
-        answers = decode(backbone, share, limits.warmup, limits.target, config, f"decoding {split}")
+        answers = decode(backbone, share, limits.warmup, limits.target, config, f"decoding {split}", seed, options)
     if PartialState().num_processes > 1:
         answers = gather_object(answers)
     return answers, time.monotonic() - started

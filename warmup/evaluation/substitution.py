@@ -32,13 +32,16 @@ def substitute_warmups(
     config: EvaluationConfig,
     metrics: Sequence[str],
     target_language: str | None,
+    seed: int = 1,
 ) -> dict[str, Any]:
     """Answer behind each input's own warmup, another input's ("shuffled") and an empty one, and score all three.
 
     Args:
         examples: with references; the first `MOST_EXAMPLES` are used.
         limits: of a model that writes warmups.
+        config: one warmup is examined, greedy, by beam or drawn, whatever `num_warmups` is.
         metrics: of `METRIC_SCORES`, without neural ones.
+        seed: of drawn warmups.
 
     Returns:
         What `warmup_analysis.json` says: how many `examples`; `same_warmup`, the share of inputs whose shuffled
@@ -51,7 +54,9 @@ def substitute_warmups(
     with evaluation_mode(backbone.model.modules()):
         own: list[list[int]] = [[] for _ in sources]
         for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "warmups"):
-            for index, warmup in zip(chosen, write_warmups(backbone, encoded, limits.warmup, config), strict=True):
+            for index, warmup in zip(
+                chosen, write_warmups(backbone, encoded, limits.warmup, config, seed), strict=True
+            ):
                 own[index] = warmup
         order = other_inputs(len(own))
         prefixes: dict[str, list[list[int]]] = {
