@@ -95,7 +95,11 @@ def build(model: str, device: str, precision: torch.dtype) -> Backbone:
     if config.is_encoder_decoder:
         config.decoder_start_token_id, config.dropout_rate = PAD, 0.0
     with torch.device(device):
-        network = auto.from_config(config, dtype=precision).train()
+        # on meta tensors nobody can look whether a mask is all ones, as other kinds of attention would
+        kind = {"attn_implementation": "eager"} if device == "meta" else {}
+        network = auto.from_config(config, dtype=precision, **kind).train()
+    if device == "meta" and not config.is_encoder_decoder:
+        network.model.rotary_emb.forward = _no_angles  # autocast, which Llama calls there, knows no meta device
     network.generation_config.pad_token_id = PAD
     tokenizer = SimpleNamespace(pad_token_id=PAD, eos_token_id=END)
     family = EncoderDecoder() if config.is_encoder_decoder else DecoderOnly()
@@ -107,6 +111,12 @@ def build(model: str, device: str, precision: torch.dtype) -> Backbone:
     return backbone
 
 
+def _no_angles(states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+    """Stands for the rotary embedding's cosines and sines where only shapes matter; SIZES' heads are all of size 64."""
+    angles = states.new_empty(*position_ids.shape, 64)
+    return angles, angles
+
+
 def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool, mixed: bool) -> list[Way]:
     """SFT, ours with each K, `resample`, and the naive computation."""
     device = next(backbone.model.parameters()).device
@@ -114,8 +124,7 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
     ids = torch.randint(SEPARATOR + 1, words, (shape.batch, shape.source), device=device)
     labels = torch.randint(SEPARATOR + 1, words, (shape.batch, shape.target))
     labels = labels if device.type == "meta" else labels.to(device)
-    # on meta tensors nobody can look whether a mask is all ones, and Llama would
-    hidden_mask = torch.ones(shape.batch, shape.source, dtype=torch.long, device=device)
+    mask = torch.ones(shape.batch, shape.source, dtype=torch.long, device=device)
     numbers = iter(range(1, 1_000_000))
 
     def run(loss: Callable[[], Tensor]) -> Callable[[], None]:
@@ -129,13 +138,13 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
         return step
 
     def sft() -> Tensor:
-        encoded = backbone.family.encode(backbone.model, ids, hidden_mask, shared=False)
+        encoded = backbone.family.encode(backbone.model, ids, mask, shared=False)
         read = read_targets(backbone, encoded, labels)
         return weigh_read(backbone, read, lambda totals, _: -totals.target_logprob.sum(-1))[0]
 
     def ours(method: WarmupMethod) -> Callable[[], Tensor]:
         def loss() -> Tensor:
-            encoded = backbone.family.encode(backbone.model, ids, hidden_mask)
+            encoded = backbone.family.encode(backbone.model, ids, mask)
             seeds = torch.arange(shape.batch, device=device) + 1_000 * next(numbers)
             return warmup_step(backbone, method, encoded, labels, Noise(seeds)).loss
 
@@ -144,8 +153,8 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
     def naive(count: int) -> Callable[[], Tensor]:
         def loss() -> Tensor:
             with evaluation_mode(backbone.model.modules()):
-                warmups = naive_sample(backbone, ids, hidden_mask, count, shape.warmup)
-            scores = naive_scores(backbone, ids, hidden_mask, warmups, labels)
+                warmups = naive_sample(backbone, ids, mask, count, shape.warmup)
+            scores = naive_scores(backbone, ids, mask, warmups, labels)
             return naive_loss(scores, warmups, "marginal", "mean", 1.0, 0.001)
 
         return loss
