@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint clean
+.PHONY: help install demo test bench lint clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 16
@@ -20,6 +20,9 @@ demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 mi
 
 test: $(INSTALLED)  ## run the tests
 	@TOKENIZERS_PARALLELISM=false $(VENV_PYTHON) -m pytest tests
+
+bench: $(INSTALLED)  ## what a training step costs next to SFT: operations, seconds, memory; about 10 minutes
+	@$(VENV_PYTHON) scripts/benchmark.py
 
 lint: $(INSTALLED)  ## ruff (check and format) and mypy
 	$(VENV_PYTHON) -m ruff check warmup scripts tests
