@@ -337,6 +337,7 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
 
     With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
     """
+    quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
     identity = Identity(f"{output.name}-comparison", output.name, "comparison")
     with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:

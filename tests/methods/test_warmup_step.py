@@ -74,10 +74,10 @@ def test_information_gauges_are_likelihoods_with_ones_own_anothers_and_no_warmup
     empty = Warmups(torch.zeros_like(first.tokens), blank, blank.bool(), even_weights(3, 1))
     for name, part in (("own", first), ("shuffled", others), ("empty", empty)):
         expected = -score_warmups(backbone, encoded, part, LABELS).target_logprob.sum().item() / tokens
-        assert found[f"warmup/nll_{name}"] == pytest.approx(expected, rel=1e-5)
+        assert found[f"warmup/target_nll_{name}"] == pytest.approx(expected, rel=1e-5)
     alone = warmups.select(torch.zeros(1, 2, dtype=torch.long), torch.tensor([0]))
     single = information_gauges(backbone, encoded.select(torch.tensor([0])), alone, LABELS[:1])
-    assert "warmup/nll_shuffled" not in single
+    assert "warmup/target_nll_shuffled" not in single
 
 
 def test_entropy_bonus_makes_warmups_more_varied(make_backbone) -> None:

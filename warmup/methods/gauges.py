@@ -71,11 +71,11 @@ def information_gauges(backbone: Backbone, encoded: Encoded, warmups: Warmups, l
     )
     three = beside([own, others, empty], even_weights(len(labels), 3))
     scores = score_warmups(backbone, encoded.detach(), three, labels).target_logprob
-    names = ["warmup/nll_own", "warmup/nll_shuffled", "warmup/nll_empty"]
+    names = ["warmup/target_nll_own", "warmup/target_nll_shuffled", "warmup/target_nll_empty"]
     values = (-scores.sum(0) / _target_tokens(labels)).tolist()
     found = dict(zip(names, values, strict=True))
     if len(labels) == 1:
-        del found["warmup/nll_shuffled"]  # there is no other input
+        del found["warmup/target_nll_shuffled"]  # there is no other input
     return found
 
 

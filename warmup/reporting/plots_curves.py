@@ -44,6 +44,7 @@ GAUGES = {
     "gain": "gain by warmups (nats)",
     "length": "warmup length (tokens)",
     "forced_separators": "forced separators (share)",
+    "distinct_inputs": "inputs with a warmup\nof their own (share)",
 }
 # The target's NLL behind three warmups tells whether the model reads them: one panel holds all three.
 CONTRASTS = {
