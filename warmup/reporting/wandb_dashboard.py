@@ -23,9 +23,9 @@ GAUGES = [
     "gain",
     "length",
     "forced_separators",
-    "nll_own",
-    "nll_shuffled",
-    "nll_empty",
+    "target_nll_own",
+    "target_nll_shuffled",
+    "target_nll_empty",
 ]
 SCORES = [score for scores in METRIC_SCORES.values() for score in scores]
 DEV_SCORES = [score for score in SCORES if score not in METRIC_SCORES["comet"] + METRIC_SCORES["bertscore"]]
