@@ -11,6 +11,7 @@ wall-clock as the median of runs that take turns, memory as the peak of a step a
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gc
 import statistics
 import time
@@ -237,11 +238,12 @@ def _peak(step: Callable[[], None], device: str) -> int | None:
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
+        ctypes.CDLL(None).malloc_trim(0)  # or what earlier steps freed would hide what this one takes
         Path("/proc/self/clear_refs").write_text("5")  # Linux: begin the high-water mark anew
         before = _status("VmRSS")
         step()
         return _status("VmHWM") - before
-    except OSError:
+    except (OSError, AttributeError):  # not Linux, or not glibc
         step()
         return None
 
@@ -343,7 +345,7 @@ def main() -> None:
             result |= measure(model, shape, samples, device, precision, options.repeats)
         results.append(result)
         gc.collect()
-    print_table(results, Console())
+    print_table(results, Console(width=120))
     write_json(options.json, results)
     print(f"written: {options.json}")
 
