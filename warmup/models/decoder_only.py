@@ -32,9 +32,6 @@ class DecoderOnly(Family):
         beginning = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
         return beginning + tokenizer(text, add_special_tokens=False)["input_ids"], [separator_id]
 
-    def recognition_ids(self, source: list[int], target: list[int], separator_id: int) -> list[int]:
-        return [*target, separator_id, *source]
-
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
         """Keys and values are kept where they will be read more than once, and where the model can give them.
 

@@ -32,9 +32,6 @@ class EncoderDecoder(Family):
     ) -> tuple[list[int], list[int]]:
         return tokenizer(text, add_special_tokens=False)["input_ids"], [tokenizer.eos_token_id]
 
-    def recognition_ids(self, source: list[int], target: list[int], separator_id: int) -> list[int]:
-        return [*target, separator_id, *source]
-
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
         return Encoded(ids, mask, model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state)
 

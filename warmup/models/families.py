@@ -50,10 +50,6 @@ class Family(ABC):
         """The tokens of `text` that may be cut at a length limit, and those that always follow them."""
 
     @abstractmethod
-    def recognition_ids(self, source: list[int], target: list[int], separator_id: int) -> list[int]:
-        """Source tokens [with their closing token] that show the target too: target, separator, source."""
-
-    @abstractmethod
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
         """Read the sources [B, S]; with gradient where it is enabled. Padding may stand on either side.
 
@@ -90,6 +86,10 @@ class Family(ABC):
     @abstractmethod
     def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
         """Continue each source behind its `prefix` with `model.generate`; returns the new tokens of each input."""
+
+    def recognition_ids(self, source: list[int], target: list[int], separator_id: int) -> list[int]:
+        """A source, its closing token included, that shows the target too: target, separator, source."""
+        return [*target, separator_id, *source]
 
     def output_weight(self, model: Model) -> Tensor:
         """[V, W] the output layer. No model of these families has a bias there."""
