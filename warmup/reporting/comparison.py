@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from warmup.config.schema import METRIC_SCORES
-from warmup.evaluation.significance import PairedComparison
+from warmup.evaluation.significance import PairedComparison, summarise_seeds
 from warmup.reporting.predictions import distinct_test_sets
 from warmup.reporting.runs import METHOD_NAMES, Run, described, group_by, newest_runs, variants_of
 
@@ -48,12 +48,12 @@ class Cell:
     @property
     def mean(self) -> float:
         """Over seeds."""
-        return statistics.fmean(self.values.values())
+        return summarise_seeds([*self.values.values()]).mean
 
     @property
     def deviation(self) -> float | None:
         """The sample standard deviation over seeds; None for one seed."""
-        return statistics.stdev(self.values.values()) if len(self.values) > 1 else None
+        return summarise_seeds([*self.values.values()]).deviation
 
 
 @dataclass(frozen=True)
