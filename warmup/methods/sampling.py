@@ -8,8 +8,9 @@ counts nowhere. So the probabilities of all warmups sum to one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from warmup.methods.noise import Noise
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
+SAME_LENGTH = 64  # source lengths are rounded up to a multiple of this, so that few shapes have to be recorded
 NEVER = -1e9  # instead of -inf, whose product with a zero probability is NaN
 
 
@@ -84,17 +86,32 @@ def sample_warmups(
 
     The caller switches dropout off, so that what is drawn from is what is scored.
     """
-    model, family = backbone.model, backbone.family
-    device, batch = encoded.ids.device, encoded.ids.shape[0]
-    never = backbone.never_in_warmup.to(device)
+    settings = (num_samples, max_warmup_tokens, temperature, top_p)
     uniform = noise.uniform(num_samples, max_warmup_tokens).flatten(0, 1)
-    logits, state = family.prefill(model, encoded.detach(), num_samples, max_warmup_tokens)
+    parts = decode(backbone, encoded, _draw_all, settings, uniform)
+    if encoded.ids.is_meta:
+        return _longest(len(encoded.ids), num_samples, max_warmup_tokens)
+    return Warmups(*map(in_main_memory, parts))
+
+
+def _draw_all(
+    backbone: Backbone,
+    settings: tuple[int, int, float, float],
+    may_ask: bool,
+    never: Tensor,
+    uniform: Tensor,
+    encoded: Encoded,
+) -> tuple[Tensor, ...]:
+    """Tokens [B, K, M]; lengths, whether the separator was forced and weights [B, K]. `uniform` is [B * K, M]."""
+    num_samples, limit, temperature, top_p = settings
+    model, family, batch = backbone.model, backbone.family, len(encoded.ids)
+    logits, state = family.prefill(model, encoded, num_samples, limit)
     logits = logits.repeat_interleave(num_samples, dim=0)
-    ended = torch.zeros(batch * num_samples, dtype=torch.bool, device=device)
+    ended = torch.zeros_like(uniform[:, 0], dtype=torch.bool)
     lengths = torch.zeros_like(ended, dtype=torch.long)
     own, proposed = torch.zeros_like(uniform[:, 0]), torch.zeros_like(uniform[:, 0])
     columns: list[Tensor] = []
-    for position in range(max_warmup_tokens):
+    for position in range(limit):
         logprob = warmup_logits(logits, never).log_softmax(-1)
         proposal = logprob if temperature == top_p == 1.0 else _proposal(logprob, temperature, top_p)
         drawn = draw(proposal, uniform[:, position])
@@ -104,15 +121,38 @@ def sample_warmups(
         ended = ended | (drawn == backbone.separator_id)
         lengths = lengths + ~ended
         columns.append(torch.where(ended, backbone.tokenizer.pad_token_id, drawn))
-        if position + 1 == max_warmup_tokens or (device.type == "cpu" and bool(ended.all())):
-            break  # elsewhere asking would wait for the device
+        if position + 1 == limit or (may_ask and bool(ended.all())):
+            break
         logits = family.step(model, state, columns[-1])
     padding = torch.full_like(lengths, backbone.tokenizer.pad_token_id)
-    columns += [padding] * (max_warmup_tokens - len(columns))
-    weight = (own - proposed - math.log(num_samples)).view(batch, num_samples)
-    tokens = torch.stack(columns, dim=-1).view(batch, num_samples, max_warmup_tokens)
-    parts = (tokens, lengths.view(batch, num_samples), ~ended.view(batch, num_samples), weight)
-    return Warmups(*map(in_main_memory, parts)) if device.type != "meta" else _longest(batch, num_samples, len(columns))
+    columns += [padding] * (limit - len(columns))
+    tokens = torch.stack(columns, dim=-1).view(batch, num_samples, limit)
+    weight = own - proposed - math.log(num_samples)
+    return tokens, *(part.view(batch, num_samples) for part in (lengths, ~ended, weight))
+
+
+def decode(
+    backbone: Backbone, encoded: Encoded, loop: Callable[..., tuple[Tensor, ...]], settings: Any, numbers: Tensor
+) -> tuple[Tensor, ...]:
+    """A loop that writes behind sources which are read already: a CUDA graph on CUDA, if the loop can be one.
+
+    It is called with the backbone, `settings`, whether it may look at a value to stop early, the tokens that no warmup
+    may hold, `numbers` [B or B * K, ...] and the sources.
+    """
+    model, device = backbone.model, encoded.ids.device
+    encoded = encoded.detach()
+    if encoded.states is None:  # they were not read: with gradient checkpointing Llama's are not
+        encoded = backbone.family.encode(model, encoded.ids, encoded.mask)
+    recorded = backbone.recordings.records(model, device)
+    if recorded:
+        encoded = encoded.padded(SAME_LENGTH)
+    may_ask = device.type == "cpu" and not recorded  # elsewhere asking would wait for the device
+
+    def on_tensors(never: Tensor, numbers: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
+        return loop(backbone, settings, may_ask, never, numbers, Encoded.from_parts(*sources))
+
+    inputs = (backbone.never_in_warmup.to(device), numbers, *encoded.parts())
+    return backbone.recordings.run(model, on_tensors, inputs, (loop, settings))
 
 
 def in_main_memory(values: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from warmup.methods.noise import Noise
-from warmup.methods.sampling import Warmups, warmup_logits
+from warmup.methods.sampling import Warmups, decode, warmup_logits
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
@@ -28,24 +28,39 @@ def sample_without_replacement(
     for p(c) / P(its perturbed value exceeds kappa), so that sum_k exp(log_prior_weight_k) f(c_k) is unbiased. Where
     there are no more than K warmups at all, all of them are returned with their exact probabilities.
     """
-    batch, width = encoded.ids.shape[0], num_samples + 1
-    model, family, device = backbone.model, backbone.family, encoded.ids.device
-    never = backbone.never_in_warmup.to(device)
+    settings = (num_samples, max_warmup_tokens, noise.drawn)
+    parts = decode(backbone, encoded, _beam_search, settings, noise.seeds)
+    noise.drawn += 1 + max_warmup_tokens * (num_samples + 1) * len(backbone.never_in_warmup)
+    return Warmups(*(part.cpu() for part in parts))
+
+
+def _beam_search(
+    backbone: Backbone,
+    settings: tuple[int, int, int],
+    may_ask: bool,
+    never: Tensor,
+    seeds: Tensor,
+    encoded: Encoded,
+) -> tuple[Tensor, ...]:
+    """Tokens [B, K, M]; lengths, whether the separator was forced, weights and log-probabilities [B, K]."""
+    num_samples, limit, already_drawn = settings
+    noise = Noise(seeds, already_drawn)
+    batch, width, device = len(encoded.ids), num_samples + 1, encoded.ids.device
+    model, family = backbone.model, backbone.family
     pad, separator = backbone.tokenizer.pad_token_id, backbone.separator_id
-    logits, state = family.prefill(model, encoded.detach(), width, max_warmup_tokens)
+    logits, state = family.prefill(model, encoded, width, limit)
     logits = logits.repeat_interleave(width, dim=0)
     # all but one of the first beams are empty, so that each prefix is there once
     logprob = torch.full((batch, width), EMPTY, dtype=torch.float64, device=device)
-    logprob[:, 0] = 0
+    logprob[:, 0].zero_()
     perturbed = logprob.clone()
     perturbed[:, :1] = noise.gumbel(1)  # not 0 as in their algorithm 1: the weights need unconditional Gumbels
-    tokens = torch.full((batch, width, max_warmup_tokens), pad, device=device)
+    tokens = torch.full((batch, width, limit), pad, device=device)
     lengths = torch.zeros(batch, width, dtype=torch.long, device=device)
     ended = torch.zeros(batch, width, dtype=torch.bool, device=device)
-    for position in range(max_warmup_tokens):
+    for position in range(limit):
         step = warmup_logits(logits, never).log_softmax(-1).double().view(batch, width, -1)
-        children = (logprob[..., None] + step).masked_fill(never, EMPTY)
-        children[ended] = EMPTY
+        children = (logprob[..., None] + step).masked_fill(never | ended[..., None], EMPTY)
         values = _perturb(children, perturbed, noise)
         # a warmup that has ended goes on as itself, in the place of its padding token
         children[..., pad] = torch.where(ended, logprob, children[..., pad])
@@ -58,14 +73,13 @@ def sample_without_replacement(
         ended = was_ended | (token == separator)
         tokens[..., position] = torch.where(ended, pad, token)
         lengths = lengths + ~ended
-        if position + 1 == max_warmup_tokens or (device.type == "cpu" and bool(ended.all())):
+        if position + 1 == limit or (may_ask and bool(ended.all())):
             break
         rows = (beam + width * torch.arange(batch, device=device)[:, None]).flatten()
         logits = family.step(model, family.reorder(state, rows), tokens[..., position].flatten())
     weight = _prior_weight(logprob[:, :num_samples], perturbed[:, num_samples:])
-    forced = (~ended)[:, :num_samples]
-    parts = (tokens[:, :num_samples], lengths[:, :num_samples], forced, weight, logprob[:, :num_samples])
-    return Warmups(*(part.cpu() for part in parts))
+    kept = (tokens, lengths, ~ended, weight, logprob)
+    return tuple(part[:, :num_samples] for part in kept)
 
 
 def _perturb(logprob: Tensor, largest: Tensor, noise: Noise) -> Tensor:

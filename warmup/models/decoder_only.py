@@ -95,8 +95,6 @@ class DecoderOnly(Family):
         return torch.cat([first, written[:, :, :-1]], dim=2)  # the token before each one predicts it
 
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
-        if encoded.states is None:
-            encoded = self.encode(model, encoded.ids, encoded.mask)
         cache = _cache(encoded)
         if times > 1:
             cache.batch_repeat_interleave(times)
@@ -108,7 +106,7 @@ class DecoderOnly(Family):
         state.mask = torch.cat([state.mask, torch.ones_like(state.mask[:, :1])], dim=1)
         states = model.get_decoder()(
             input_ids=tokens[:, None],
-            attention_mask=state.mask,
+            attention_mask=additive(state.mask.bool()[:, None], self.output_weight(model).dtype),
             position_ids=state.positions,
             past_key_values=state.cache,
             use_cache=True,

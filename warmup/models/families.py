@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 Model = Any  # a PreTrainedModel, whose annotations know neither encoders nor generate
@@ -31,6 +32,26 @@ class Encoded:
         states = None if self.states is None else self.states[inputs]
         cache = tuple((keys[inputs], values[inputs]) for keys, values in self.cache)
         return Encoded(self.ids[inputs], self.mask[inputs], states, cache)
+
+    def padded(self, multiple: int) -> Encoded:
+        """The same with padding behind the sources, up to a multiple of so many tokens; for inference."""
+        more = -self.ids.shape[1] % multiple
+        longer = self.states.dim() == 3
+        states = nn.functional.pad(self.states, (0, 0, 0, more)) if longer else self.states
+        ids, mask = (nn.functional.pad(part, (0, more)) for part in (self.ids, self.mask))
+        cache = tuple(
+            (nn.functional.pad(k, (0, 0, 0, more)), nn.functional.pad(v, (0, 0, 0, more))) for k, v in self.cache
+        )
+        return Encoded(ids, mask, states, cache)
+
+    def parts(self) -> tuple[Tensor, ...]:
+        """Its tensors in a row, as `from_parts` takes them."""
+        return (self.ids, self.mask, self.states, *chain(*self.cache))
+
+    @classmethod
+    def from_parts(cls, ids: Tensor, mask: Tensor, states: Tensor, *cache: Tensor) -> Encoded:
+        """The opposite of `parts`."""
+        return cls(ids, mask, states, tuple(zip(cache[::2], cache[1::2], strict=True)))
 
     def detach(self) -> Encoded:
         """The same without gradient, to sample from."""

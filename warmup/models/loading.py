@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ from warmup.config.schema import ModelConfig
 from warmup.environment import hub_answers
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
+from warmup.models.cuda_graphs import Recordings
 from warmup.models.decoder_only import DecoderOnly
 from warmup.models.encoder_decoder import EncoderDecoder
 from warmup.models.families import Family, Model
@@ -53,6 +54,7 @@ class Backbone:
     tokenizer: PreTrainedTokenizerBase
     family: Family
     separator_id: int
+    recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
 
     @cached_property
     def never_in_warmup(self) -> torch.Tensor:
