@@ -13,10 +13,8 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
-from torch.distributed.tensor import DTensor
 
-from warmup.models.families import Model
+from warmup.models.families import Model, in_one_piece
 
 Loop = Callable[..., tuple[Tensor, ...]]  # of tensors alone; whatever else it needs is bound to it
 MOST_RECORDED = 32  # shapes; the oldest goes first
@@ -75,9 +73,7 @@ class Recordings:
         """Whether loops of the model on this device are recorded: its weights must stay where they are, whole."""
         if self._off or device.type != self.kind.device:
             return False
-        weights = list(model.parameters())
-        sharded = any(isinstance(part, (FSDPModule, FullyShardedDataParallel)) for part in model.modules())
-        return not sharded and all(part.device == device and not isinstance(part, DTensor) for part in weights)
+        return in_one_piece(model) and all(part.device == device for part in model.parameters())
 
     def run(self, model: Model, loop: Loop, inputs: tuple[Tensor, ...], name: Hashable) -> tuple[Tensor, ...]:
         """`loop(*inputs)`, recorded when it is first seen with such inputs and replayed from then on.

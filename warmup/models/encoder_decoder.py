@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmup.models.families import Encoded, Family, Model, additive, block_causal, left_padded
+from warmup.models.families import Encoded, Family, Model, additive, block_causal, in_one_piece, left_padded
 
 
 @dataclass
@@ -33,7 +33,12 @@ class EncoderDecoder(Family):
         return tokenizer(text, add_special_tokens=False)["input_ids"], [tokenizer.eos_token_id]
 
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
-        return Encoded(ids, mask, model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state)
+        """The decoder's keys and values of a source are kept where they will be read more than once and can be had."""
+        states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
+        checkpointing = model.is_gradient_checkpointing and model.training and torch.is_grad_enabled()
+        if checkpointing or not shared or not in_one_piece(model):
+            return Encoded(ids, mask, states)
+        return Encoded(ids, mask, states, tuple(_keys_and_values(block, states) for block in model.get_decoder().block))
 
     def reader(self, model: Model) -> Any:
         return model.get_decoder()
@@ -51,12 +56,13 @@ class EncoderDecoder(Family):
             attention_mask=blind,
             encoder_hidden_states=encoded.states,
             encoder_attention_mask=encoded.mask,
-            use_cache=False,
+            past_key_values=_cache(encoded) if encoded.cache else None,
+            use_cache=bool(encoded.cache),
         ).last_hidden_state
         return _scaled(model, states).view(batch, count, length, -1)
 
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
-        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        cache = _cache(encoded)
         state = _Decoding(encoded.states, encoded.mask, cache)
         start = torch.full_like(encoded.ids[:, 0], model.config.decoder_start_token_id)
         logits = self.step(model, state, start)
@@ -93,6 +99,22 @@ class EncoderDecoder(Family):
             **settings,
         )
         return output[:, ids.shape[1] :].tolist()
+
+
+def _keys_and_values(block: Any, states: Tensor) -> tuple[Tensor, Tensor]:
+    """What a decoder block's cross-attention makes of the encoder's states [B, S, W]: [B, heads, S, size] each."""
+    attention = block.layer[1].EncDecAttention
+    shape = (*states.shape[:2], attention.n_heads, attention.key_value_proj_dim)
+    keys, values = (layer(states).view(shape).transpose(1, 2) for layer in (attention.k, attention.v))
+    return keys, values
+
+
+def _cache(encoded: Encoded) -> EncoderDecoderCache:
+    """A cache without any token yet, which has the sources' keys and values where they are known."""
+    source = DynamicCache()
+    for layer, (keys, values) in enumerate(encoded.cache):
+        source.update(keys, values, layer)
+    return EncoderDecoderCache(DynamicCache(), source)
 
 
 def _scaled(model: Model, states: Tensor) -> Tensor:

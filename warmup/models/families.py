@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedTokenizerBase
 
 Model = Any  # a PreTrainedModel, whose annotations know neither encoders nor generate
@@ -25,7 +27,7 @@ class Encoded:
     ids: Tensor  # [B, S]
     mask: Tensor  # [B, S], 1 where there is a token
     states: Any  # a tensor: encoder output [B, S, W]; a causal model's state of the last source token [B, W], or None
-    cache: tuple[tuple[Tensor, Tensor], ...] = ()  # a causal model's keys and values [B, heads, S, size] of each layer
+    cache: tuple[tuple[Tensor, Tensor], ...] = ()  # the sources' keys and values [B, heads, S, size] in each layer
 
     def select(self, inputs: Tensor) -> Encoded:
         """The inputs of the given indices [B'], with gradient."""
@@ -115,6 +117,12 @@ class Family(ABC):
     def output_weight(self, model: Model) -> Tensor:
         """[V, W] the output layer. No model of these families has a bias there."""
         return model.get_output_embeddings().weight
+
+
+def in_one_piece(model: Model) -> bool:
+    """Whether weights can be used outside of the modules that own them: what FSDP shards is only whole in there."""
+    sharded = any(isinstance(part, (FSDPModule, FullyShardedDataParallel)) for part in model.modules())
+    return not sharded and not any(isinstance(part, DTensor) for part in model.parameters())
 
 
 def left_padded(rows: list[list[int]], padding_id: int, device: torch.device) -> tuple[Tensor, Tensor]:
