@@ -43,7 +43,8 @@ from warmup.models.tokenizers import train_tokenizer
 SEPARATOR = "<sep>"
 SETTINGS_FILE = "warmup_config.json"
 FORMAT = 1  # of that file
-SHRUNK = 0.05  # times Hugging Face's scale
+SMALL = 0.05  # of Hugging Face's scale, which is made for Adafactor: next to embeddings of unit variance, and norms of
+# one, AdamW's steps are too small (docs/multi30k.md has what was measured)
 ATTENTION = ("q", "k", "v", "o")  # names of T5's projections
 log = logging.getLogger(__name__)
 
@@ -114,20 +115,16 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
     model = auto.from_config(shape)
     if shape.is_encoder_decoder:
-        _shrink(model)
+        _enlarge_attention(model)
     return _with_separator(model, tokenizer)
 
 
 @torch.no_grad()
-def _shrink(model: Model) -> None:
-    """T5 begins with embeddings of unit variance, for Adafactor, whose steps are as large as the weights are.
-
-    AdamW's are not: next to them they are too small. Attention keeps its scale, or sources are noticed late. Measured
-    on Multi30k: docs/multi30k.md.
-    """
+def _enlarge_attention(model: Model) -> None:
+    """Give T5's projections Hugging Face's scale again, or sources are noticed late."""
     for name, weight in model.named_parameters():
-        if weight.dim() == 2 and name.split(".")[-2] not in ATTENTION:
-            weight.mul_(SHRUNK)
+        if name.split(".")[-2] in ATTENTION:
+            weight.div_(SMALL)
 
 
 def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizerBase, longest: int) -> PretrainedConfig:
@@ -153,6 +150,7 @@ def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizer
         num_layers=config.layers,
         num_heads=config.heads,
         dropout_rate=config.dropout,
+        initializer_factor=SMALL,
         feed_forward_proj="gated-gelu" if multilingual else "relu",
         tie_word_embeddings=False,  # shared ones would have to be large for the one end and small for the other
         decoder_start_token_id=tokenizer.pad_token_id,
