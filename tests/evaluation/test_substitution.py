@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.evaluation import substitution
-from warmup.evaluation.decoding import decode, text_of
+from warmup.evaluation.decoding import decode, encoded_batches, text_of, write_warmups
 from warmup.evaluation.evaluate import Limits
 from warmup.evaluation.substitution import other_inputs, substitute_warmups
-from warmup.models.encoding import encode_sources
+from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import Backbone
 
 LIMITS = Limits(source=12, warmup=4, target=6)
@@ -42,12 +43,31 @@ def test_behind_its_own_warmup_the_model_answers_as_ever(
         lambda metrics, answers, *rest: scored.append(list(answers)) or real(metrics, answers, *rest),
     )
     found = substitute_warmups(backbone, texts, LIMITS, CONFIG, ["chrf"], None)
+    assert found["warmups"]["own"]["target_nll"] == pytest.approx(nll_behind_own(backbone, texts), rel=1e-5)
     usual = decode(backbone, encode_sources(backbone, texts, LIMITS.source, "test"), 4, 6, CONFIG, "")
     assert scored[0] == [answer.prediction for answer in usual]
     assert list(found["warmups"]) == ["own", "shuffled", "empty"] and found["warmups"]["own"]["changed"] == 0
 
 
 real = substitution.compute_metrics
+
+
+def nll_behind_own(backbone: Backbone, texts: list[Example]) -> float:
+    """Input by input, by the model's own forward pass over source, greedy warmup, separator and reference."""
+    sources = encode_sources(backbone, texts, LIMITS.source, "test")
+    total = tokens = 0.0
+    for source, target in zip(sources, encode_targets(backbone, texts, LIMITS.target, "test"), strict=True):
+        encoded = next(iter(encoded_batches(backbone, [source], 1, "")))[1]
+        prefix = [*write_warmups(backbone, encoded, LIMITS.warmup, CONFIG, 1)[0], backbone.separator_id]
+        row = torch.tensor([[*prefix, *target]])
+        if backbone.model.config.is_encoder_decoder:
+            logits = backbone.model(input_ids=torch.tensor([source]), labels=row).logits[0]
+        else:
+            logits = backbone.model(input_ids=torch.tensor([[*source, *row[0].tolist()]])).logits[0, len(source) - 1 :]
+        behind = torch.arange(len(prefix), row.shape[1])
+        total -= logits.log_softmax(-1)[behind, row[0, behind]].sum().item()
+        tokens += len(target)
+    return total / tokens
 
 
 def test_a_model_that_copies_its_warmup_is_found_out(

@@ -96,13 +96,14 @@ def test_the_effect_of_replaced_warmups_is_shown(pair: tuple[Path, Path], tmp_pa
         "examples": 4,
         "same_warmup": 0.0,
         "warmups": {
-            name: {"scores": {"accuracy": value}, "changed": changed}
+            name: {"scores": {"accuracy": value}, "changed": changed, "target_nll": value / 10}
             for name, value, changed in (("own", 50.0, 0.0), ("shuffled", 25.0, 0.5), ("empty", 12.5, 1.0))
         },
     }
     (pair[1] / "warmup_analysis.json").write_text(json.dumps(effect))
     shown = markdown_analysis([analyse(pair_examples(run, sft))])
     assert "accuracy | 50.00 | 25.00 | 12.50 | 50.0%/100.0% |" in shown
+    assert "target NLL | 5.00 | 2.50 | 1.25 |" in shown
 
 
 def test_warmups_are_escaped_in_markdown(write_run: Write, tmp_path: Path) -> None:

@@ -15,8 +15,10 @@ from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.evaluation.decoding import encoded_batches, text_of, write_targets, write_warmups
 from warmup.evaluation.evaluate import Limits
+from warmup.evaluation.marginal import score_candidates
 from warmup.evaluation.metrics import compute_metrics
-from warmup.models.encoding import encode_sources
+from warmup.methods.sampling import as_written
+from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 
@@ -45,12 +47,14 @@ def substitute_warmups(
 
     Returns:
         What `warmup_analysis.json` says: how many `examples`; `same_warmup`, the share of inputs whose shuffled
-        warmup equals their own; and for each of `own`, `shuffled`, `empty` the `scores` in percent and the share of
-        answers `changed` against `own`. A single example has no other input: `shuffled` is then left out.
+        warmup equals their own; and for each of `own`, `shuffled`, `empty` the `scores` in percent, the references'
+        `target_nll` in nats per token and the share of answers `changed` against `own`. A single example has no
+        other input: `shuffled` is then left out.
     """
     assert limits.warmup is not None
     examples = examples[:MOST_EXAMPLES]
     sources = encode_sources(backbone, examples, limits.source, "test")
+    references = encode_targets(backbone, examples, limits.target, "test")
     with evaluation_mode(backbone.model.modules()):
         own: list[list[int]] = [[] for _ in sources]
         for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "warmups"):
@@ -67,27 +71,35 @@ def substitute_warmups(
         if len(own) == 1:
             del prefixes["shuffled"]
         answered = {name: [""] * len(own) for name in prefixes}
+        nats = dict.fromkeys(prefixes, 0.0)
         for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "substituted warmups"):
             for name, warmups in prefixes.items():
                 prefix = [[*warmups[index], backbone.separator_id] for index in chosen]
                 targets = write_targets(backbone, encoded, prefix, limits.target, config)
                 for index, target in zip(chosen, targets, strict=True):
                     answered[name][index] = text_of(backbone, target)
-    references, texts = [example.target or "" for example in examples], [example.source for example in examples]
+            warmups_of_each = [[warmups[index] for warmups in prefixes.values()] for index in chosen]
+            written = as_written(warmups_of_each, limits.warmup, backbone.tokenizer.pad_token_id)
+            for scores in score_candidates(backbone, encoded, written, [[references[index]] for index in chosen]):
+                for name, logprob in zip(prefixes, scores[0].tolist(), strict=True):
+                    nats[name] -= logprob
+    targets_of_all, texts = [example.target or "" for example in examples], [example.source for example in examples]
+    tokens = sum(map(len, references))
 
-    def measured(answers: Sequence[str]) -> dict[str, Any]:
-        evaluation = compute_metrics(metrics, answers, references, texts, target_language)
-        changed = sum(now != before for now, before in zip(answers, answered["own"], strict=True))
+    def measured(name: str) -> dict[str, Any]:
+        evaluation = compute_metrics(metrics, answered[name], targets_of_all, texts, target_language)
+        changed = sum(now != before for now, before in zip(answered[name], answered["own"], strict=True))
         return {
-            "scores": {name: score.value for name, score in evaluation.scores.items()},
-            "changed": changed / len(answers),
+            "scores": {metric: score.value for metric, score in evaluation.scores.items()},
+            "target_nll": nats[name] / tokens,
+            "changed": changed / len(own),
         }
 
     same = sum(before == now for before, now in zip(own, prefixes.get("shuffled", own), strict=True))
     return {
         "examples": len(own),
         "same_warmup": same / len(own),
-        "warmups": {name: measured(answers) for name, answers in answered.items()},
+        "warmups": {name: measured(name) for name in prefixes},
     }
 
 

@@ -52,6 +52,13 @@ def even_weights(batch: int, count: int) -> Tensor:
     return torch.full((batch, count), -math.log(count), dtype=torch.float64)
 
 
+def as_written(rows: Sequence[Sequence[list[int]]], limit: int, padding_id: int) -> Warmups:
+    """Warmups [B, K] that are there already, as token ids without a separator; each stands for 1/K."""
+    tokens = torch.tensor([[ids + [padding_id] * (limit - len(ids)) for ids in row] for row in rows])
+    lengths = torch.tensor([[len(ids) for ids in row] for row in rows])
+    return Warmups(tokens, lengths, lengths == limit, even_weights(*lengths.shape))
+
+
 def beside(parts: Sequence[Warmups], log_prior_weight: Tensor) -> Warmups:
     """The warmups of each input, one part after another."""
     return Warmups(

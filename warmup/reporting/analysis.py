@@ -121,7 +121,11 @@ def _substitution(run: Run) -> dict[str, Any] | None:
         found = read_json(path) if path.exists() else None
         if found is not None:
             for part in found["warmups"].values():
-                float(part["changed"]), {name: float(value) for name, value in part["scores"].items()}
+                (
+                    float(part["changed"]),
+                    float(part.get("target_nll", 0)),
+                    {name: float(value) for name, value in part["scores"].items()},
+                )
     except (UserError, KeyError, TypeError, ValueError, AttributeError):
         return None
     return found
@@ -230,12 +234,16 @@ def _effects(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
             values = [_number(kinds[kind]["scores"].get(score)) if kind in kinds else EMPTY for kind in SUBSTITUTES]
             shares = [_percent(kinds[kind]["changed"]) if kind in kinds else EMPTY for kind in ("shuffled", "empty")]
             rows.append([name, score_name(score), *values, "/".join(shares)])
+        if "target_nll" in kinds["own"]:  # runs that were made before it was measured have none
+            values = [_number(kinds[kind]["target_nll"]) if kind in kinds else EMPTY for kind in SUBSTITUTES]
+            rows.append([name, "target NLL", *values, EMPTY])
     return Grid(
         "Warmups replaced",
         ["run", "score", *SUBSTITUTES.values(), "answers changed"],
         rows,
         "Test scores when the model must go on behind its own warmup, behind another input's, or behind an empty one; "
-        "and the share of answers that another's/an empty one changes. Over the first 500 examples at most.",
+        "and the share of answers that another's/an empty one changes. Target NLL: nats per token of the reference. "
+        "Over the first 500 examples at most.",
     )
 
 
