@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from warmup.config.schema import ModelConfig
-from warmup.models.loading import ATTENTION, SMALL, Backbone, build_fresh
+from warmup.models.loading import ATTENTION, Backbone, build_fresh, small_scale
 
 ARCHITECTURES = ["t5", "mt5", "llama"]
 TEXTS = ["the quick brown fox jumps over the lazy dog", "a small red ball rolls down the hill", "we like to read books"]
@@ -21,11 +21,11 @@ def _one_thread() -> None:
 
 
 @torch.no_grad()
-def _enlarge(model: torch.nn.Module, head: float) -> None:
+def _enlarge(model: torch.nn.Module, factor: float, head: float) -> None:
     """A fresh T5 finds all tokens about as likely; in these tests warmups shall differ."""
     for name, weight in model.named_parameters():
         if name.split(".")[-2] not in ATTENTION:
-            weight.mul_(head if "lm_head" in name else 1 / SMALL)
+            weight.mul_(factor * (head if "lm_head" in name else 1))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def make_backbone() -> Callable[..., Backbone]:
         config.dropout = dropout
         backbone = build_fresh(config, TEXTS, 64)
         if architecture != "llama":
-            _enlarge(backbone.model, 5 if architecture == "t5" else 20)
+            _enlarge(backbone.model, 1 / small_scale(config.width), 0.25 if architecture == "t5" else 1)
         backbone.model.eval()
         return backbone
 

@@ -43,8 +43,6 @@ from warmup.models.tokenizers import train_tokenizer
 SEPARATOR = "<sep>"
 SETTINGS_FILE = "warmup_config.json"
 FORMAT = 1  # of that file
-SMALL = 0.05  # of Hugging Face's scale, which is made for Adafactor: next to embeddings of unit variance, and norms of
-# one, AdamW's steps are too small (docs/multi30k.md has what was measured)
 ATTENTION = ("q", "k", "v", "o")  # names of T5's projections
 log = logging.getLogger(__name__)
 
@@ -115,16 +113,25 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
     model = auto.from_config(shape)
     if shape.is_encoder_decoder:
-        _enlarge_attention(model)
+        _enlarge_attention(model, small_scale(config.width))
     return _with_separator(model, tokenizer)
 
 
+def small_scale(width: int) -> float:
+    """What a fresh T5's weights are multiplied with, attention's projections apart.
+
+    Hugging Face's scale is made for Adafactor: next to embeddings of unit variance, and norms of one, AdamW's steps are
+    too small. docs/multi30k.md has what was measured.
+    """
+    return float(0.8 * width**-0.5)
+
+
 @torch.no_grad()
-def _enlarge_attention(model: Model) -> None:
-    """Give T5's projections Hugging Face's scale again, or sources are noticed late."""
+def _enlarge_attention(model: Model, scale: float) -> None:
+    """Give T5's projections their usual scale again, or sources are noticed late."""
     for name, weight in model.named_parameters():
         if name.split(".")[-2] in ATTENTION:
-            weight.div_(SMALL)
+            weight.div_(scale)
 
 
 def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizerBase, longest: int) -> PretrainedConfig:
@@ -150,7 +157,7 @@ def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizer
         num_layers=config.layers,
         num_heads=config.heads,
         dropout_rate=config.dropout,
-        initializer_factor=SMALL,
+        initializer_factor=small_scale(config.width),
         feed_forward_proj="gated-gelu" if multilingual else "relu",
         tie_word_embeddings=False,  # shared ones would have to be large for the one end and small for the other
         decoder_start_token_id=tokenizer.pad_token_id,
