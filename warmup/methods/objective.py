@@ -98,14 +98,16 @@ def resampled(weights: Tensor, baseline: Tensor, uniform: Tensor) -> tuple[Tenso
     """Posterior resampling: one warmup drawn from the weights [B, K], and one from the baseline's.
 
     Returns the two indices [B] and the factor [B] of the second's gradient, the sum of the baseline weights, so that
-    grad l_j + grad s_j - factor * grad s_m has the expectation of `marginal`. `uniform` [B, 2] are numbers in (0, 1).
+    grad l_j + grad s_j - factor * grad s_m has the expectation of `marginal`. The two are the same warmup as often as
+    can be (maximal coupling): of two independent draws, the second adds noise instead of taking it away. `uniform`
+    [B, 2] are numbers in (0, 1).
     """
-    indices = []
-    for share, number in zip((weights, baseline), uniform.unbind(-1), strict=True):
-        sums = share.double().cumsum(-1)
-        index = torch.searchsorted(sums, number[:, None] * sums[:, -1:], right=True).squeeze(-1)
-        indices.append(index.clamp(max=share.shape[-1] - 1))  # a baseline of zeros has nothing to draw from
-    return indices[0], indices[1], baseline.sum(-1)
+    factor = baseline.sum(-1)
+    share = torch.where(factor[:, None] > 0, baseline / factor[:, None], 0.0)
+    chosen = _inverted(weights, uniform[:, 0])
+    agreed = (share / weights).gather(-1, chosen[:, None]).squeeze(-1).clamp(max=1)
+    apart = _inverted((share - weights).clamp(min=0), (uniform[:, 1] - agreed) / (1 - agreed))
+    return chosen, torch.where(uniform[:, 1] < agreed, chosen, apart), factor
 
 
 def surrogate_loss(target_logprob: Tensor, warmup_logprob: Tensor, parts: Coefficients) -> Tensor:
@@ -144,6 +146,13 @@ def _without_own(scores: Tensor, log_prior_weight: Tensor) -> Tensor:
     weights = torch.where(total > 0, weights / total, own.to(weights))  # alone: its own score
     apart = scores[..., None, :].expand(*scores.shape, count)
     return torch.where(own, (weights * apart).sum(-1, keepdim=True), apart)
+
+
+def _inverted(share: Tensor, number: Tensor) -> Tensor:
+    """[B] an index of each row of weights [B, K], by inversion of numbers [B] in (0, 1)."""
+    sums = share.double().cumsum(-1)
+    index = torch.searchsorted(sums, number[:, None] * sums[:, -1:], right=True).squeeze(-1)
+    return index.clamp(max=share.shape[-1] - 1)  # weights of zero have nothing to draw from
 
 
 def _finite(values: Tensor) -> Tensor:
