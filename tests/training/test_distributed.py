@@ -10,6 +10,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from accelerate import FullyShardedDataParallelPlugin
+from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
@@ -89,3 +91,17 @@ def test_two_processes_equal_one(tmp_path: Path, kind: str, architecture: str) -
     for name, part in expected.items():
         # both average over the processes
         torch.testing.assert_close(2 * found["gradients"][name], part, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.parametrize(("architecture", "block"), [("t5", "T5Block"), ("llama", "LlamaDecoderLayer")])
+@pytest.mark.parametrize("version", [1, 2])
+def test_accelerate_finds_the_blocks_that_fsdp_shards(version: int, architecture: str, block: str) -> None:
+    inner = method_model(architecture)
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=version, auto_wrap_policy="transformer_based_wrap")
+    if version == 1:
+        plugin.set_auto_wrap_policy(inner)
+        sharded = [part for part in inner.modules() if plugin.auto_wrap_policy(part, recurse=False, nonwrapped_numel=0)]
+    else:
+        policy = fsdp2_prepare_auto_wrap_policy(plugin, inner)
+        sharded = [part for part in inner.modules() if policy(part)]
+    assert [type(part).__name__ for part in sharded] == [block] * (4 if architecture == "t5" else 2)

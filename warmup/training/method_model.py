@@ -26,6 +26,7 @@ class MethodModel(nn.Module):
     def __init__(self, backbone: Backbone, method: MethodConfig, fresh: bool = False, seed: int = 0) -> None:
         super().__init__()
         self.model = backbone.model
+        self._no_split_modules = backbone.model._no_split_modules  # where accelerate looks up what FSDP is to wrap
         self.backbone = backbone
         self.method = method
         self.fresh = fresh  # built from a configuration, not pretrained
