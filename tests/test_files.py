@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from warmup.errors import UserError, nearest, wrong_value
-from warmup.files import read_json, write_json, write_json_lines, write_text
+from warmup.files import check_writable, read_json, write_json, write_json_lines, write_text
 
 
 def test_a_full_disk_leaves_the_old_file_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,3 +51,13 @@ def test_an_error_is_one_line_with_the_nearest_spelling() -> None:
     assert nearest("warmpu", ["warmup", "sft"]) == "; did you mean 'warmup'?"
     assert nearest("xyz", ["warmup", "sft"]) == ""
     assert str(wrong_value("method.num_samples", 0, "1 to 256")) == "method.num_samples is 0; allowed: 1 to 256"
+
+
+def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "figures.json")
+    assert not list((tmp_path / "new").iterdir())
+    with pytest.raises(UserError, match="is a folder"):
+        check_writable(tmp_path / "new")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        check_writable(tmp_path / "file" / "figures.json")

@@ -47,10 +47,20 @@ def describe_environment(device: str) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        "processor": _processor(),
         "threads": torch.get_num_threads(),
         "git_commit": _git_commit(),
         "packages": {name: _version(name) for name in PACKAGES},
     }
+
+
+def _processor() -> str | None:
+    """The CPU's name, where Linux tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), None)
 
 
 def _version(package: str) -> str | None:

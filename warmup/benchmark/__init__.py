@@ -1,0 +1,1 @@
+"""What a training step costs next to plain fine-tuning; `scripts/benchmark.py` is its command."""

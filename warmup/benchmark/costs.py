@@ -1,0 +1,104 @@
+"""What a step costs: counted operations on meta tensors; seconds and memory on this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
+from transformers import PretrainedConfig
+
+from warmup.benchmark.models import build
+from warmup.benchmark.steps import ways
+from warmup.benchmark.workloads import Shape
+from warmup.models.loading import Backbone
+from warmup.models.modes import evaluation_mode
+
+
+def operations(step: Callable[[], None]) -> int:
+    """Matrix-product operations of a step: one multiplication and one addition are two."""
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def count_operations(config: PretrainedConfig, shape: Shape, samples: list[int]) -> dict[str, int]:
+    """Operations of a step by each way, on meta tensors: no weights are made, however large the model."""
+    backbone = build(config, "meta")
+    counted = {way.label: operations(way.step) for way in ways(backbone, shape, samples, with_naive=False)}
+    for count in samples:
+        counted[f"naive K={count}"] = operations(lambda rows=shape.batch * count: _naive_step(backbone, shape, rows))
+    return counted
+
+
+def _naive_step(backbone: Backbone, shape: Shape, rows: int) -> None:
+    """The naive step in its parts, since `generate` reads values: `rows` are the sources, repeated."""
+    model, family = backbone.model, backbone.family
+    ids = torch.zeros(rows, shape.source, dtype=torch.long, device="meta")
+    mask = torch.ones_like(ids)
+    with torch.no_grad(), evaluation_mode(model.modules()):
+        logits, state = family.prefill(model, family.encode(model, ids, mask), 1, shape.warmup)
+        for _ in range(shape.warmup - 1):
+            logits = family.step(model, state, logits.argmax(-1))
+    length = shape.warmup + 1 + shape.target
+    written = torch.zeros(rows, 1, length, dtype=torch.long, device="meta")
+    encoded = family.encode(model, ids, mask, shared=False)
+    states = family.hidden(model, encoded, written, torch.ones_like(written))
+    model.get_output_embeddings()(states).log_softmax(-1).sum().backward()
+
+
+def measure(
+    config: PretrainedConfig, shape: Shape, samples: list[int], device: str, precision: str, repeats: int
+) -> dict[str, Any]:
+    """Median seconds, tokens per second and peak bytes of a step by each way; `precision` as `--precision`."""
+    found = ways(build(config, device), shape, samples, with_naive=True, mixed=precision == "bfloat16")
+    seconds: dict[str, list[float]] = {way.label: [] for way in found}
+    peaks = {way.label: _peak(way.step, device) for way in found}  # the first, untimed run
+    for _ in tqdm(range(repeats), desc=f"{config.model_type} on {device}", unit="round", leave=False):
+        for way in found:
+            started = time.perf_counter()
+            way.step()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            seconds[way.label].append(time.perf_counter() - started)
+    tokens = shape.batch * (shape.source + shape.target)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {
+        "seconds": medians,
+        "tokens_per_second": {name: tokens / value for name, value in medians.items()},
+        "peak_bytes": peaks,
+    }
+
+
+def _peak(step: Callable[[], None], device: str) -> int | None:
+    """Bytes in use at the peak of a step beyond those before it; None where the machine does not tell."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # or what earlier steps freed would hide what this one takes
+        Path("/proc/self/clear_refs").write_text("5")  # Linux: begin the high-water mark anew
+        before = _status("VmRSS")
+    except (OSError, AttributeError):  # not Linux, or not glibc
+        step()
+        return None
+    step()
+    return _status("VmHWM") - before
+
+
+def _status(key: str) -> int:
+    """Bytes that Linux tells of this process."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,105 @@
+"""A model of a named size, or of any T5, mT5 or Llama configuration, with random weights or none at all."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PretrainedConfig
+
+from warmup.benchmark.workloads import SIZES
+from warmup.environment import hub_answers
+from warmup.errors import UserError, nearest
+from warmup.models.decoder_only import DecoderOnly
+from warmup.models.encoder_decoder import EncoderDecoder
+from warmup.models.loading import Backbone
+
+ARCHITECTURES = ("t5", "mt5", "llama")
+PAD, END, SEPARATOR = 0, 1, 2
+
+
+def read_config(model: str) -> PretrainedConfig:
+    """The configuration of a size in `SIZES`, in a folder, or on the hub.
+
+    Raises:
+        UserError: there is none of that name, it cannot be read, or its architecture is not one of `ARCHITECTURES`.
+    """
+    if model in SIZES:
+        return AutoConfig.for_model(**SIZES[model])
+    folder = Path(model).expanduser()
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise UserError(f"{folder} holds no config.json")
+    config = _from_folder(folder) if folder.exists() else _from_hub(model)
+    if config.model_type not in ARCHITECTURES:
+        raise UserError(f"{model} is of the architecture {config.model_type}; allowed: {', '.join(ARCHITECTURES)}")
+    encoder_alone = any("Encoder" in name for name in config.architectures or [])
+    if encoder_alone or config.is_encoder_decoder != (config.model_type != "llama"):
+        raise UserError(f"{model} is only one half of a {config.model_type}: a step needs its encoder and its decoder")
+    return config
+
+
+def _from_folder(folder: Path) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # transformers raises whatever its validation, JSON or the file system do
+        raise UserError(f"{folder / 'config.json'} is no usable configuration: {_first_line(error)}") from error
+
+
+def _from_hub(name: str) -> PretrainedConfig:
+    hint = nearest(name, SIZES) or f"; sizes known here: {', '.join(SIZES)}"
+    try:
+        validate_repo_id(name)
+    except HFValidationError:
+        raise UserError(f"there is no folder {name}{hint}") from None
+    reached = hub_answers()
+    try:
+        return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=not reached)
+    except Exception as error:
+        why = f"the hub gives none: {_first_line(error)}" if reached else "the Hugging Face hub cannot be reached"
+        raise UserError(f"there is no folder {name}, and {why}{hint}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def build(config: PretrainedConfig, device: str) -> Backbone:
+    """A float32 model with random weights on `device`: cpu, cuda, or meta (shapes alone)."""
+    config = copy.deepcopy(config)
+    config.pad_token_id, config.eos_token_id = PAD, END
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
+    if config.is_encoder_decoder:
+        config.decoder_start_token_id, config.dropout_rate = PAD, 0.0
+    with torch.device(device):
+        # on meta tensors nobody can look whether a mask is all ones, as other kinds of attention would
+        kind = {"attn_implementation": "eager"} if device == "meta" else {}
+        network = auto.from_config(config, dtype=torch.float32, **kind).train()
+    if device == "meta" and not config.is_encoder_decoder:
+        _without_angles(network.model.rotary_emb)
+    # a configuration may ask for beams or a least length, which no way to sample a warmup has
+    network.generation_config = GenerationConfig(pad_token_id=PAD, decoder_start_token_id=PAD)
+    tokenizer = SimpleNamespace(pad_token_id=PAD, eos_token_id=END)
+    family = EncoderDecoder() if config.is_encoder_decoder else DecoderOnly()
+    backbone = Backbone(network, tokenizer, family, SEPARATOR)  # type: ignore[arg-type]
+    # no warmup ends early, so that each way writes and reads as many tokens
+    never = torch.zeros(family.output_weight(network).shape[0], dtype=torch.bool)
+    never[: SEPARATOR + 1] = True
+    backbone.__dict__["never_in_warmup"] = never
+    return backbone
+
+
+def _without_angles(rotary: Any) -> None:
+    """Let cosines and sines be of the right shape only: autocast, which Llama calls there, knows no meta device."""
+    head_size = 2 * rotary.inv_freq.numel()  # one frequency for each pair of channels
+
+    def angles(states: Tensor, position_ids: Tensor) -> tuple[Tensor, Tensor]:
+        found = states.new_empty(*position_ids.shape, head_size)
+        return found, found
+
+    rotary.forward = angles
