@@ -47,8 +47,8 @@ class T5Operations:
         return FORWARD_AND_BACKWARD * (self.encoder(rows, source) + decoder + read * self.output)
 
     def sample(self, shape: Shape, first: int, rows: int) -> int:
-        """From encoded sources: the first token by `first` rows, the others by `rows`."""
-        total = self.source_keys(first, shape.source)
+        """From sources whose keys and values are there: the first token by `first` rows, the others by `rows`."""
+        total = 0
         for seen in range(1, shape.warmup + 1):
             writing = first if seen == 1 else rows
             total += self.decoder(writing, shape.source, 1, seen) + writing * self.output
@@ -59,11 +59,12 @@ class T5Operations:
 
     def naive(self, shape: Shape, count: int) -> int:
         rows, length = shape.batch * count, shape.warmup + 1 + shape.target
-        sampling = self.encoder(rows, shape.source) + self.sample(shape, rows, rows)
+        sampling = self.encoder(rows, shape.source) + self.source_keys(rows, shape.source)
+        sampling += self.sample(shape, rows, rows)
         return sampling + self.train(rows, shape.source, length, rows * length)
 
     def ours(self, shape: Shape, count: int) -> int:
-        """Sources read once; continuations in one row; forced separators never reach the output layer."""
+        """Sources are read once, for sampling too; forced separators never reach the output layer."""
         rows, length = shape.batch * count, shape.warmup + 1 + shape.target
         read = rows * (shape.warmup + shape.target)
         return self.sample(shape, shape.batch, rows) + self.train(shape.batch, shape.source, count * length, read)
@@ -71,12 +72,12 @@ class T5Operations:
     def resample(self, shape: Shape, count: int) -> int:
         """All targets scored without gradient; then one warmup is learnt from with its target, and one without."""
         rows, length = shape.batch * count, shape.warmup + 1 + shape.target
-        scoring = self.source_keys(shape.batch, shape.source) + rows * shape.target * self.output
-        scoring += self.decoder(shape.batch, shape.source, count * length, count * length)
+        scoring = self.decoder(shape.batch, shape.source, count * length, count * length)
+        scoring += rows * shape.target * self.output
         chosen = self.train(shape.batch, shape.source, length, shape.batch * (shape.warmup + shape.target))
-        other = self.train(shape.batch, shape.source, shape.warmup + 1, shape.batch * shape.warmup)
-        other -= FORWARD_AND_BACKWARD * self.encoder(shape.batch, shape.source)  # has been read for the chosen one
-        return self.sample(shape, shape.batch, rows) + scoring + chosen + other
+        other = self.decoder(shape.batch, shape.source, shape.warmup + 1, shape.warmup + 1)
+        other += shape.batch * shape.warmup * self.output
+        return self.sample(shape, shape.batch, rows) + scoring + chosen + FORWARD_AND_BACKWARD * other
 
 
 class LlamaOperations:
