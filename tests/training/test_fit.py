@@ -213,7 +213,7 @@ def test_epochs_differ_and_repeat_with_the_seed() -> None:
 def test_a_collapse_is_said_once_with_what_helps(make_backbone, tmp_path: Path, caplog) -> None:
     backbone = make_backbone("t5")
     with torch.no_grad():  # an output layer so sharp that every draw is the same
-        backbone.model.get_input_embeddings().weight.mul_(300)
+        backbone.model.get_output_embeddings().weight.mul_(300)
     config = TrainerConfig(max_steps=4, batch_size=4, evaluate_by="steps", evaluate_every=4, logging_steps=1)
     method = WarmupMethod(num_samples=2, max_warmup_tokens=2, sft_steps=0)
     data, score = copy_task(backbone), {"accuracy": 1.0}
