@@ -9,10 +9,10 @@ from tests.conftest import ARCHITECTURES
 from tests.methods.enumeration import LABELS, LIMIT, Everything, gradient, sharpen
 from warmup.config.schema import WarmupMethod
 from warmup.methods.naive import naive_scores
-from warmup.methods.noise import Noise, input_seeds
+from warmup.methods.noise import Noise, input_seeds, invert
 from warmup.methods.objective import log_likelihood, posterior_weights
 from warmup.methods.recognition import Recognition, shown_target
-from warmup.methods.sampling import draw, sample_warmups
+from warmup.methods.sampling import sample_warmups
 from warmup.methods.scoring import score_warmups
 from warmup.methods.without_replacement import sample_without_replacement
 
@@ -152,5 +152,5 @@ def test_seeds_depend_on_example_seed_and_step_but_not_on_padding() -> None:
 def test_inversion_draws_every_token_with_its_probability() -> None:
     logprob = torch.tensor([[0.5, 0.0, 0.3, 0.2]]).log()
     grid = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
-    counts = draw(logprob.expand(1000, -1), grid).bincount(minlength=4)
+    counts = invert(logprob.double().exp().expand(1000, -1), grid).bincount(minlength=4)
     assert counts.tolist() == [500, 0, 300, 200]

@@ -53,6 +53,16 @@ class Noise:
         return -(-self.uniform(*shape).log()).log()
 
 
+def invert(share: Tensor, uniform: Tensor) -> Tensor:
+    """[N] one index of each row of weights [N, V], which need not sum to one, by inversion of uniform numbers [N].
+
+    Summed in float64: a vocabulary of 250,000 has tokens that float32 sums would lose.
+    """
+    sums = share.double().cumsum(-1)
+    index = torch.searchsorted(sums, uniform[:, None] * sums[:, -1:], right=True).squeeze(-1)
+    return index.clamp(max=share.shape[-1] - 1)  # weights of zero have nothing to draw from
+
+
 def _mix(values: Tensor) -> Tensor:
     """SplitMix64 (Steele, Lea and Flood 2014), elementwise on int64; multiplication wraps around."""
     values = values + _GOLDEN

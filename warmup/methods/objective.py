@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from warmup.methods.noise import invert
+
 LOWEST = -1e30  # finite, so that a likelihood of zero makes no NaN
 
 
@@ -104,9 +106,9 @@ def resampled(weights: Tensor, baseline: Tensor, uniform: Tensor) -> tuple[Tenso
     """
     factor = baseline.sum(-1)
     share = torch.where(factor[:, None] > 0, baseline / factor[:, None], 0.0)
-    chosen = _inverted(weights, uniform[:, 0])
+    chosen = invert(weights, uniform[:, 0])
     agreed = (share / weights).gather(-1, chosen[:, None]).squeeze(-1).clamp(max=1)
-    apart = _inverted((share - weights).clamp(min=0), (uniform[:, 1] - agreed) / (1 - agreed))
+    apart = invert((share - weights).clamp(min=0), (uniform[:, 1] - agreed) / (1 - agreed))
     return chosen, torch.where(uniform[:, 1] < agreed, chosen, apart), factor
 
 
@@ -146,13 +148,6 @@ def _without_own(scores: Tensor, log_prior_weight: Tensor) -> Tensor:
     weights = torch.where(total > 0, weights / total, own.to(weights))  # alone: its own score
     apart = scores[..., None, :].expand(*scores.shape, count)
     return torch.where(own, (weights * apart).sum(-1, keepdim=True), apart)
-
-
-def _inverted(share: Tensor, number: Tensor) -> Tensor:
-    """[B] an index of each row of weights [B, K], by inversion of numbers [B] in (0, 1)."""
-    sums = share.double().cumsum(-1)
-    index = torch.searchsorted(sums, number[:, None] * sums[:, -1:], right=True).squeeze(-1)
-    return index.clamp(max=share.shape[-1] - 1)  # weights of zero have nothing to draw from
 
 
 def _finite(values: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from warmup.methods.noise import Noise
+from warmup.methods.noise import Noise, invert
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
@@ -121,7 +121,7 @@ def _draw_all(
     for position in range(limit):
         logprob = warmup_logits(logits, never).log_softmax(-1)
         proposal = logprob if temperature == top_p == 1.0 else _proposal(logprob, temperature, top_p)
-        drawn = draw(proposal, uniform[:, position])
+        drawn = invert(proposal.double().exp(), uniform[:, position])
         if proposal is not logprob:
             own = own + torch.where(ended, 0.0, _at(logprob, drawn))
             proposed = proposed + torch.where(ended, 0.0, _at(proposal, drawn))
@@ -150,15 +150,15 @@ def decode(
     encoded = encoded.detach()
     if encoded.states is None:  # they were not read: with gradient checkpointing Llama's are not
         encoded = backbone.family.encode(model, encoded.ids, encoded.mask)
-    recorded = backbone.recordings.records(model, device)
-    if recorded:
-        encoded = encoded.padded(SAME_LENGTH)
-    may_ask = device.type == "cpu" and not recorded  # elsewhere asking would wait for the device
+    never = backbone.never_in_warmup.to(device)
+    if not backbone.recordings.records(model, device):
+        may_ask = device.type == "cpu"  # elsewhere asking would wait for the device
+        return loop(backbone, settings, may_ask, never, numbers, encoded)
 
     def on_tensors(never: Tensor, numbers: Tensor, *sources: Tensor) -> tuple[Tensor, ...]:
-        return loop(backbone, settings, may_ask, never, numbers, Encoded.from_parts(*sources))
+        return loop(backbone, settings, False, never, numbers, Encoded.from_parts(*sources))
 
-    inputs = (backbone.never_in_warmup.to(device), numbers, *encoded.parts())
+    inputs = (never, numbers, *encoded.padded(SAME_LENGTH).parts())
     return backbone.recordings.run(model, on_tensors, inputs, (loop, settings))
 
 
@@ -172,15 +172,6 @@ def _longest(batch: int, count: int, limit: int) -> Warmups:
     tokens = torch.arange(2, 2 + count)[None, :, None].expand(batch, count, limit)
     lengths = torch.full((batch, count), limit)
     return Warmups(tokens, lengths, torch.ones_like(lengths, dtype=torch.bool), even_weights(batch, count))
-
-
-def draw(logprob: Tensor, uniform: Tensor) -> Tensor:
-    """[N] one index of each row of log-probabilities [N, V], by inversion of uniform numbers [N] in (0, 1).
-
-    Summed in float64: a vocabulary of 250,000 has tokens that float32 sums would lose.
-    """
-    sums = logprob.double().exp().cumsum(-1)
-    return torch.searchsorted(sums, uniform[:, None] * sums[:, -1:], right=True).squeeze(-1)
 
 
 def _proposal(logprob: Tensor, temperature: float, top_p: float) -> Tensor:
