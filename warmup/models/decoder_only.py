@@ -9,7 +9,16 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, PreTrainedTokenizerBase
 
-from warmup.models.families import Encoded, Family, Model, additive, block_causal, left_padded
+from warmup.models.families import (
+    Encoded,
+    Family,
+    Model,
+    additive,
+    block_causal,
+    left_padded,
+    recomputes,
+    source_cache,
+)
 
 
 @dataclass
@@ -37,8 +46,7 @@ class DecoderOnly(Family):
 
         With gradient checkpointing it cannot: `hidden` then reads source and continuations in one row.
         """
-        checkpointing = model.is_gradient_checkpointing and model.training and torch.is_grad_enabled()
-        if checkpointing or not shared:
+        if recomputes(model) or not shared:
             return Encoded(ids, mask, None)
         cache = DynamicCache()
         states = model.get_decoder()(
@@ -71,7 +79,7 @@ class DecoderOnly(Family):
             input_ids=continuations[..., :-1].flatten(1),
             attention_mask=additive(allowed, encoded.states.dtype),
             position_ids=encoded.mask.sum(-1, keepdim=True) + inside,
-            past_key_values=_cache(encoded),
+            past_key_values=source_cache(encoded),
             use_cache=True,
         ).last_hidden_state
         return torch.cat([first, states.view(batch, count, length, -1)], dim=2)
@@ -95,7 +103,7 @@ class DecoderOnly(Family):
         return torch.cat([first, written[:, :, :-1]], dim=2)  # the token before each one predicts it
 
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
-        cache = _cache(encoded)
+        cache = source_cache(encoded)
         if times > 1:
             cache.batch_repeat_interleave(times)
         mask = encoded.mask.repeat_interleave(times, dim=0)
@@ -123,14 +131,6 @@ class DecoderOnly(Family):
         rows = [source + row for source, row in zip(sources, prefix, strict=True)]
         ids, mask = left_padded(rows, model.config.pad_token_id, encoded.ids.device)
         return model.generate(input_ids=ids, attention_mask=mask, **settings)[:, ids.shape[1] :].tolist()
-
-
-def _cache(encoded: Encoded) -> DynamicCache:
-    """A cache of its own that begins with the source; what is appended leaves `encoded` as it is."""
-    cache = DynamicCache()
-    for layer, (keys, values) in enumerate(encoded.cache):
-        cache.update(keys, values, layer)
-    return cache
 
 
 def _allowed(prompt_mask: Tensor, count: int, length: int) -> Tensor:

@@ -10,7 +10,17 @@ from torch import Tensor
 from transformers import DynamicCache, EncoderDecoderCache, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
-from warmup.models.families import Encoded, Family, Model, additive, block_causal, in_one_piece, left_padded
+from warmup.models.families import (
+    Encoded,
+    Family,
+    Model,
+    additive,
+    block_causal,
+    in_one_piece,
+    left_padded,
+    recomputes,
+    source_cache,
+)
 
 
 @dataclass
@@ -35,8 +45,7 @@ class EncoderDecoder(Family):
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
         """The decoder's keys and values of a source are kept where they will be read more than once and can be had."""
         states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
-        checkpointing = model.is_gradient_checkpointing and model.training and torch.is_grad_enabled()
-        if checkpointing or not shared or not in_one_piece(model):
+        if recomputes(model) or not shared or not in_one_piece(model):
             return Encoded(ids, mask, states)
         return Encoded(ids, mask, states, tuple(_keys_and_values(block, states) for block in model.get_decoder().block))
 
@@ -111,10 +120,7 @@ def _keys_and_values(block: Any, states: Tensor) -> tuple[Tensor, Tensor]:
 
 def _cache(encoded: Encoded) -> EncoderDecoderCache:
     """A cache without any token yet, which has the sources' keys and values where they are known."""
-    source = DynamicCache()
-    for layer, (keys, values) in enumerate(encoded.cache):
-        source.update(keys, values, layer)
-    return EncoderDecoderCache(DynamicCache(), source)
+    return EncoderDecoderCache(DynamicCache(), source_cache(encoded))
 
 
 def _scaled(model: Model, states: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
 Model = Any  # a PreTrainedModel, whose annotations know neither encoders nor generate
 
@@ -117,6 +117,19 @@ class Family(ABC):
     def output_weight(self, model: Model) -> Tensor:
         """[V, W] the output layer. No model of these families has a bias there."""
         return model.get_output_embeddings().weight
+
+
+def recomputes(model: Model) -> bool:
+    """Whether blocks run again in the backward pass (gradient checkpointing): they cannot fill a cache then."""
+    return bool(model.is_gradient_checkpointing and model.training and torch.is_grad_enabled())
+
+
+def source_cache(encoded: Encoded) -> DynamicCache:
+    """A cache of its own that begins with the source; what is appended leaves `encoded` as it is."""
+    cache = DynamicCache()
+    for layer, (keys, values) in enumerate(encoded.cache):
+        cache.update(keys, values, layer)
+    return cache
 
 
 def in_one_piece(model: Model) -> bool:
