@@ -52,7 +52,8 @@ def decode(
     draws = 1 if max_warmup_tokens is None else config.num_warmups
     size = max(1, config.batch_size // draws)  # a batch has one row per warmup
     with evaluation_mode(backbone.model.modules()):
-        for chosen, encoded in encoded_batches(backbone, sources, size, description):
+        scored = draws > 1 or options is not None
+        for chosen, encoded in encoded_batches(backbone, sources, size, description, shared=scored):
             if options is not None:
                 written = choose_options(backbone, encoded, max_warmup_tokens, config, seed, options)
             else:
@@ -62,9 +63,12 @@ def decode(
 
 
 def encoded_batches(
-    backbone: Backbone, sources: Sequence[list[int]], size: int, description: str
+    backbone: Backbone, sources: Sequence[list[int]], size: int, description: str, shared: bool = False
 ) -> Iterator[tuple[list[int], Encoded]]:
-    """Sources (token ids) in batches, sorted by length to save padding: which ones, and what the model read."""
+    """Sources (token ids) in batches, sorted by length to save padding: which ones, and what the model read.
+
+    `shared`: keys and values too, for several drawings or scorings; `generate` makes its own.
+    """
     order = sorted(range(len(sources)), key=lambda index: len(sources[index]), reverse=True)
     device = next(backbone.model.parameters()).device
     with tqdm(total=len(sources), desc=description, unit="input", leave=False, dynamic_ncols=True) as bar:
@@ -72,7 +76,7 @@ def encoded_batches(
             chosen = order[start : start + size]
             batch = source_batch(backbone, [sources[index] for index in chosen])
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-            yield chosen, backbone.family.encode(backbone.model, ids, mask)
+            yield chosen, backbone.family.encode(backbone.model, ids, mask, shared)
             bar.update(len(chosen))
 
 
