@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from warmup.benchmark.workloads import ON_GPU, SIZES, STANDARD, Shape, Workload
-from warmup.errors import UserError
+from warmup.errors import UserError, one_line
 from warmup.files import check_writable, write_json
 
 SHAPE = {"source": 512, "target": 32, "warmup": 16, "batch": 4}
@@ -118,10 +118,7 @@ def main() -> int:
     except Exception as error:
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        line = " ".join(str(error).split())
-        if not isinstance(error, UserError):
-            line = f"{type(error).__name__}: {line} (HYDRA_FULL_ERROR=1 shows where)"
-        print(f"error: {line}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 2
     return 0
 

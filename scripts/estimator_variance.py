@@ -29,12 +29,12 @@ from transformers import T5Config, T5ForConditionalGeneration
 from warmup.config.estimators import check_estimator
 from warmup.config.schema import WarmupMethod
 from warmup.errors import UserError
-from warmup.files import write_json
+from warmup.files import check_writable, write_json
 from warmup.methods.naive import naive_scores
 from warmup.methods.noise import Noise
 from warmup.methods.objective import baseline_weights, coefficients, effective_sample_size, posterior_weights, resampled
 from warmup.methods.recognition import shown_target
-from warmup.methods.sampling import Warmups, even_weights
+from warmup.methods.sampling import Warmups, as_written
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.warmup import warmup_step
 from warmup.models.encoder_decoder import EncoderDecoder
@@ -80,9 +80,7 @@ class Problem:
 def every_warmup() -> Warmups:
     """[1, WARMUPS, LIMIT] all warmups that there are."""
     rows = [list(row) for length in range(LIMIT + 1) for row in itertools.product(WARMUP_TOKENS, repeat=length)]
-    lengths = torch.tensor([[len(row) for row in rows]])
-    tokens = torch.tensor([[row + [PAD] * (LIMIT - len(row)) for row in rows]])
-    return Warmups(tokens, lengths, lengths == LIMIT, even_weights(1, len(rows)))
+    return as_written([rows], LIMIT, PAD)
 
 
 def build() -> Backbone:
@@ -325,6 +323,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.draws <= 0 or options.draws % GROUPS:
         parser.error(f"--draws must be a multiple of {GROUPS}")
+    try:
+        if options.json:
+            check_writable(options.json)  # now, not after minutes
+    except UserError as error:
+        parser.error(str(error))
     console, results = Console(width=220), []
     with tqdm(total=2 * len(SAMPLERS) * len(SAMPLES), unit="sampler") as progress:
         for model, steps in STEPS.items():

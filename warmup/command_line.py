@@ -28,7 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 from warmup.config.checks import check
 from warmup.config.explain import explain_composition
 from warmup.config.schema import LoggerConfig, register
-from warmup.errors import UserError
+from warmup.errors import UserError, one_line
 from warmup.run_folder import finished, is_main_process, note_failure, remove_if_nothing_was_done
 
 log = logging.getLogger(__name__)
@@ -99,8 +99,7 @@ def describe(error: Exception) -> str:
     if isinstance(error, (HydraException, OmegaConfBaseException)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
         return str(explain_composition(typed.overrides, typed.multirun, error))
-    name = type(error).__name__
-    return f"{name}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)"
+    return one_line(error)
 
 
 def _check_options() -> None:

@@ -13,6 +13,13 @@ class UserError(Exception):
         super().__init__(" ".join(message.split()))
 
 
+def one_line(error: Exception) -> str:
+    """What a `UserError` says; of any other error its type, its message, and how to see where it was."""
+    if isinstance(error, UserError):
+        return str(error)
+    return f"{type(error).__name__}: {' '.join(str(error).split())} (HYDRA_FULL_ERROR=1 shows where)"
+
+
 def nearest(word: object, allowed: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `allowed`, or the empty string when none is near."""
     close = difflib.get_close_matches(str(word), list(allowed), n=1, cutoff=0.55)

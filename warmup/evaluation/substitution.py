@@ -54,7 +54,7 @@ def substitute_warmups(
     assert limits.warmup is not None
     examples = examples[:MOST_EXAMPLES]
     sources = encode_sources(backbone, examples, limits.source, "test")
-    references = encode_targets(backbone, examples, limits.target, "test")
+    reference_ids = encode_targets(backbone, examples, limits.target, "test")
     with evaluation_mode(backbone.model.modules()):
         own: list[list[int]] = [[] for _ in sources]
         for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "warmups"):
@@ -78,16 +78,16 @@ def substitute_warmups(
                 targets = write_targets(backbone, encoded, prefix, limits.target, config)
                 for index, target in zip(chosen, targets, strict=True):
                     answered[name][index] = text_of(backbone, target)
-            warmups_of_each = [[warmups[index] for warmups in prefixes.values()] for index in chosen]
-            written = as_written(warmups_of_each, limits.warmup, backbone.tokenizer.pad_token_id)
-            for scores in score_candidates(backbone, encoded, written, [[references[index]] for index in chosen]):
+            of_each = [[kind[index] for kind in prefixes.values()] for index in chosen]
+            written = as_written(of_each, limits.warmup, backbone.tokenizer.pad_token_id)
+            for scores in score_candidates(backbone, encoded, written, [[reference_ids[index]] for index in chosen]):
                 for name, logprob in zip(prefixes, scores[0].tolist(), strict=True):
                     nats[name] -= logprob
-    targets_of_all, texts = [example.target or "" for example in examples], [example.source for example in examples]
-    tokens = sum(map(len, references))
+    references, texts = [example.target or "" for example in examples], [example.source for example in examples]
+    tokens = sum(map(len, reference_ids))
 
     def measured(name: str) -> dict[str, Any]:
-        evaluation = compute_metrics(metrics, answered[name], targets_of_all, texts, target_language)
+        evaluation = compute_metrics(metrics, answered[name], references, texts, target_language)
         changed = sum(now != before for now, before in zip(answered[name], answered["own"], strict=True))
         return {
             "scores": {metric: score.value for metric, score in evaluation.scores.items()},
