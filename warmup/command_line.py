@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
@@ -127,8 +128,10 @@ def run_job(composed: DictConfig) -> None:
             return
         if not multirun:
             _say_what_a_single_run_leaves_out(hydra_config)
-        from warmup.run import run  # here, so that --help and a wrong override need not wait for transformers
+        from warmup.process_group import leave_process_group  # here, so that --help need not wait for torch
+        from warmup.run import run
 
+        atexit.register(leave_process_group)
         run(config, composed, folder, list(hydra_config.overrides.task))
     except Exception as error:
         line = describe(error)

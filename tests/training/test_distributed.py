@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +25,7 @@ from tests.conftest import TEXTS
 from warmup.config.schema import ModelConfig, WarmupMethod
 from warmup.models.encoding import Collator
 from warmup.models.loading import build_fresh
+from warmup.process_group import leave_process_group
 from warmup.training.method_model import MethodModel
 
 ROWS = [
@@ -29,6 +34,7 @@ ROWS = [
     {"source": [267, 281, 290, 1], "target": [12, 13, 1]},
     {"source": [265, 281, 1], "target": [14, 15, 16, 17, 1]},
 ]
+PATIENCE = timedelta(seconds=120)
 TOKENS = sum(len(row["target"]) for row in ROWS)
 
 
@@ -56,7 +62,7 @@ def loss_and_gradients(model: torch.nn.Module, inner: MethodModel, rows: list[di
 def one_of_two(rank: int, port: int, kind: str, architecture: str, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2)
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=PATIENCE)
     inner = method_model(architecture)
     model: torch.nn.Module = inner
     if kind == "ddp":
@@ -73,16 +79,46 @@ def one_of_two(rank: int, port: int, kind: str, architecture: str, folder: str) 
     dist.all_reduce(total)
     if rank == 0:
         torch.save({"loss": total, "gradients": gradients}, Path(folder) / "found.pt")
-    dist.destroy_process_group()
+    del model, inner, gradients
+    leave_process_group()
+
+
+def gloo_threads() -> int:
+    return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
+
+
+def leave_with_a_wrapper_that_is_garbage(rank: int, port: int) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=PATIENCE)
+    gc.disable()  # or it may collect the wrapper before leave_process_group does
+    wrapper = DistributedDataParallel(torch.nn.Linear(2, 2))
+    wrapper(torch.ones(1, 2)).sum().backward()
+    wrapper.itself = [wrapper]
+    del wrapper
+    assert gloo_threads()
+    leave_process_group()
+    assert not gloo_threads()  # what is left of them at the interpreter's end aborts it, or makes it hang
+    leave_process_group()
+
+
+def two_processes(function: Callable[..., None], *arguments: object) -> None:
+    """Run `function(rank, port, *arguments)` twice; ones that hang are stopped, and fail the test."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    both = mp.spawn(function, (port, *arguments), nprocs=2, join=False)
+    end = time.monotonic() + 2 * PATIENCE.total_seconds()
+    while not both.join(timeout=1):
+        if time.monotonic() > end:
+            for process in both.processes:
+                process.kill()
+            pytest.fail(f"{function.__name__} hangs")
 
 
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_processes_equal_one(tmp_path: Path, kind: str, architecture: str) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(one_of_two, (port, kind, architecture, str(tmp_path)), nprocs=2)
+    two_processes(one_of_two, kind, architecture, str(tmp_path))
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     inner = method_model(architecture)
     loss, expected = loss_and_gradients(inner, inner, ROWS)
@@ -91,6 +127,11 @@ def test_two_processes_equal_one(tmp_path: Path, kind: str, architecture: str) -
     for name, part in expected.items():
         # both average over the processes
         torch.testing.assert_close(2 * found["gradients"][name], part, rtol=0, atol=1e-5 * largest)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc")
+def test_nothing_of_gloo_is_left_when_a_process_leaves() -> None:
+    two_processes(leave_with_a_wrapper_that_is_garbage)
 
 
 @pytest.mark.parametrize(("architecture", "block"), [("t5", "T5Block"), ("llama", "LlamaDecoderLayer")])

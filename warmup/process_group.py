@@ -1,0 +1,19 @@
+"""How a process leaves the others that torchrun or accelerate started with it."""
+
+from __future__ import annotations
+
+import gc
+
+import torch.distributed as dist
+
+
+def leave_process_group() -> None:
+    """Destroy the process group, if there is one, while the interpreter is whole.
+
+    gloo's threads let go of a collective's tensors after it has returned, and need the GIL for that. Left to the
+    interpreter's end, this aborts the process now and then (pytorch PR 179291); left to the reducer of DDP, which
+    holds the GIL while it waits for those threads, it hangs.
+    """
+    if dist.is_initialized():
+        gc.collect()  # a reducer that is garbage must not be the last to own the group
+        dist.destroy_process_group()
