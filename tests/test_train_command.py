@@ -227,7 +227,7 @@ def test_the_traceback_is_there_for_who_asks(tmp_path: Path) -> None:
 
 
 def test_torchrun_runs_unchanged_and_writes_one_folder(tmp_path: Path) -> None:
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=29517")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
     result = command(*TINY, "trainer.batch_size=4", "device=cpu", f"hydra.run.dir={tmp_path}/two", program=launcher)
     assert result.returncode == 0, result.stderr[-3000:]
     one = command(*TINY, "trainer.batch_size=8", "device=cpu", "method=sft", f"hydra.run.dir={tmp_path}/one")
