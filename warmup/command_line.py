@@ -49,6 +49,7 @@ def prepare() -> None:
     flags = [word for word in sys.argv[1:] if word in ("-m", "--multirun")]
     sys.argv[1:] = [*flags[:1], *(word for word in sys.argv[1:] if word not in flags)]  # Hydra takes -m only in front
     OmegaConf.register_new_resolver("start_time", _start_time, use_cache=True, replace=True)
+    OmegaConf.register_new_resolver("folder_name", _folder_name, replace=True)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its warning at every fork says nothing to a user
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning, module="torch|transformers|hydra")
@@ -59,6 +60,13 @@ def _start_time() -> str:
     launched = "WORLD_SIZE" in os.environ
     moment = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time()) if launched else datetime.now()
     return moment.strftime("%Y-%m-%d_%H-%M-%S")
+
+
+def _folder_name(run: str, task: str, model: str, method: str, seed: int) -> str:
+    """What a run's folder is called: by what it trains, or by its stage, where the checkpoint says the rest."""
+    if run in ("all", "train"):
+        return f"{task}_{model}_{method}_seed{seed}"
+    return f"{run}_{task}" if run in ("evaluate", "score") else run
 
 
 @contextmanager

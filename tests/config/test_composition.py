@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf, open_dict
 
 from warmup.command_line import prepare
 from warmup.config.checks import check
@@ -189,3 +191,23 @@ def test_a_metric_model_that_is_a_path_must_exist_where_its_metric_is_asked_for(
     assert composed("task=translation_de_en", "evaluation.comet_model=Unbabel/XCOMET-XL").evaluation.batch_size == 64
     assert "evaluation.bertscore_layer" in error_of("evaluation.bertscore_layer=-1")
     assert "predictions is not set" in error_of("run=score")
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["method=sft", "seed=3"], "translation_tiny_t5_sft_seed3"),
+        (["run=train", "task=logiqa", "model=tiny_llama"], "logiqa_tiny_llama_warmup_seed1"),
+        (["run=evaluate", "task=summarization"], "evaluate_summarization"),
+        (["run=score", "task=translation_de_en"], "score_translation_de_en"),
+        (["run=tables"], "tables"),
+        (["run=predict"], "predict"),
+    ],
+)
+def test_a_folder_is_named_after_what_is_done_in_it(words: list[str], name: str) -> None:
+    config = compose("config", words, return_hydra_config=True)
+    with open_dict(config):
+        config.hydra.job.num = 2
+    HydraConfig.instance().set_config(config)  # what ${hydra:...} is read from
+    assert re.fullmatch(rf"outputs/[\d_-]+_{name}", config.hydra.run.dir)
+    assert config.hydra.sweep.subdir == f"2_{name}"
