@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 mi
 test: $(INSTALLED)  ## run the tests
 	@TOKENIZERS_PARALLELISM=false $(VENV_PYTHON) -m pytest tests
 
-bench: $(INSTALLED)  ## what a training step costs next to SFT: operations, seconds, memory; about 10 minutes
+bench: $(INSTALLED)  ## what a training step costs next to SFT: operations, seconds, memory; about 20 minutes
 	@$(VENV_PYTHON) scripts/benchmark.py
 
 lint: $(INSTALLED)  ## ruff (check and format) and mypy
