@@ -63,10 +63,15 @@ def _start_time() -> str:
 
 
 def _folder_name(run: str, task: str, model: str, method: str, seed: int) -> str:
-    """What a run's folder is called: by what it trains, or by its stage, where the checkpoint says the rest."""
+    """What a run's folder is called: by what it trains, or by its stage, where the checkpoint says the rest.
+
+    Hydra makes the folder before any value is checked: a wrong one must not reach outside it.
+    """
     if run in ("all", "train"):
-        return f"{task}_{model}_{method}_seed{seed}"
-    return f"{run}_{task}" if run in ("evaluate", "score") else run
+        name = f"{task}_{model}_{method}_seed{seed}"
+    else:
+        name = f"{run}_{task}" if run in ("evaluate", "score") else str(run)
+    return name.replace("/", "_")
 
 
 @contextmanager

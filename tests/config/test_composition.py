@@ -202,6 +202,8 @@ def test_a_metric_model_that_is_a_path_must_exist_where_its_metric_is_asked_for(
         (["run=score", "task=translation_de_en"], "score_translation_de_en"),
         (["run=tables"], "tables"),
         (["run=predict"], "predict"),
+        (["run=../../x"], r"\.\._\.\._x"),
+        (["model.name=a/b"], "translation_a_b_warmup_seed1"),
     ],
 )
 def test_a_folder_is_named_after_what_is_done_in_it(words: list[str], name: str) -> None:
@@ -210,4 +212,4 @@ def test_a_folder_is_named_after_what_is_done_in_it(words: list[str], name: str)
         config.hydra.job.num = 2
     HydraConfig.instance().set_config(config)  # what ${hydra:...} is read from
     assert re.fullmatch(rf"outputs/[\d_-]+_{name}", config.hydra.run.dir)
-    assert config.hydra.sweep.subdir == f"2_{name}"
+    assert re.fullmatch(f"2_{name}", config.hydra.sweep.subdir)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
@@ -59,10 +57,13 @@ def loss_and_gradients(model: torch.nn.Module, inner: MethodModel, rows: list[di
     return loss.item(), found
 
 
-def one_of_two(rank: int, port: int, kind: str, architecture: str, folder: str) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def join_process_group(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=PATIENCE)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=PATIENCE)
+
+
+def one_of_two(rank: int, folder: str, kind: str, architecture: str) -> None:
+    join_process_group(rank, folder)
     inner = method_model(architecture)
     model: torch.nn.Module = inner
     if kind == "ddp":
@@ -87,9 +88,8 @@ def gloo_threads() -> int:
     return sum("gloo" in path.read_text() for path in Path("/proc/self/task").glob("*/comm"))
 
 
-def leave_with_a_wrapper_that_is_garbage(rank: int, port: int) -> None:
-    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
-    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=PATIENCE)
+def leave_with_a_wrapper_that_is_garbage(rank: int, folder: str) -> None:
+    join_process_group(rank, folder)
     gc.disable()  # or it may collect the wrapper before leave_process_group does
     wrapper = DistributedDataParallel(torch.nn.Linear(2, 2))
     wrapper(torch.ones(1, 2)).sum().backward()
@@ -101,12 +101,9 @@ def leave_with_a_wrapper_that_is_garbage(rank: int, port: int) -> None:
     leave_process_group()
 
 
-def two_processes(function: Callable[..., None], *arguments: object) -> None:
-    """Run `function(rank, port, *arguments)` twice; ones that hang are stopped, and fail the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    both = mp.spawn(function, (port, *arguments), nprocs=2, join=False)
+def two_processes(function: Callable[..., None], *arguments: str) -> None:
+    """Run `function(rank, *arguments)` twice; ones that hang are stopped, and fail the test."""
+    both = mp.spawn(function, arguments, nprocs=2, join=False)
     end = time.monotonic() + 2 * PATIENCE.total_seconds()
     while not both.join(timeout=1):
         if time.monotonic() > end:
@@ -118,7 +115,7 @@ def two_processes(function: Callable[..., None], *arguments: object) -> None:
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp"])
 def test_two_processes_equal_one(tmp_path: Path, kind: str, architecture: str) -> None:
-    two_processes(one_of_two, kind, architecture, str(tmp_path))
+    two_processes(one_of_two, str(tmp_path), kind, architecture)
     found = torch.load(tmp_path / "found.pt", weights_only=True)
     inner = method_model(architecture)
     loss, expected = loss_and_gradients(inner, inner, ROWS)
@@ -130,8 +127,8 @@ def test_two_processes_equal_one(tmp_path: Path, kind: str, architecture: str) -
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed in /proc")
-def test_nothing_of_gloo_is_left_when_a_process_leaves() -> None:
-    two_processes(leave_with_a_wrapper_that_is_garbage)
+def test_nothing_of_gloo_is_left_when_a_process_leaves(tmp_path: Path) -> None:
+    two_processes(leave_with_a_wrapper_that_is_garbage, str(tmp_path))
 
 
 @pytest.mark.parametrize(("architecture", "block"), [("t5", "T5Block"), ("llama", "LlamaDecoderLayer")])
