@@ -37,9 +37,9 @@ from warmup.methods.recognition import shown_target
 from warmup.methods.sampling import Warmups, as_written
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.warmup import warmup_step
-from warmup.models.encoder_decoder import EncoderDecoder
 from warmup.models.encoding import IGNORED_LABEL, source_batch
 from warmup.models.loading import Backbone
+from warmup.models.t5 import T5
 
 LIMIT = 2  # tokens of a warmup
 PAD, END, SEPARATOR, *WARMUP_TOKENS = range(6)
@@ -90,7 +90,7 @@ def build() -> Backbone:
     config = T5Config(vocab_size=WORDS, pad_token_id=PAD, eos_token_id=END, decoder_start_token_id=PAD, **sizes)
     tokenizer = SimpleNamespace(pad_token_id=PAD, eos_token_id=END)
     model = T5ForConditionalGeneration(config).double().eval()
-    backbone = Backbone(model, tokenizer, EncoderDecoder(), SEPARATOR)  # type: ignore[arg-type]
+    backbone = Backbone(model, tokenizer, T5(), SEPARATOR)  # type: ignore[arg-type]
     never = torch.ones(WORDS, dtype=torch.bool)
     never[[SEPARATOR, *WARMUP_TOKENS]] = False
     backbone.__dict__["never_in_warmup"] = never

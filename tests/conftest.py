@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from warmup.config.schema import ModelConfig
-from warmup.models.loading import ATTENTION, Backbone, build_fresh, small_scale
+from warmup.models.loading import Backbone, build_fresh
+from warmup.models.t5 import ATTENTION, small_scale
 
 ARCHITECTURES = ["t5", "mt5", "llama"]
+WITH_BART = [*ARCHITECTURES, "bart"]  # where absolute positions make a difference; test_parity.py has every type
 TEXTS = ["the quick brown fox jumps over the lazy dog", "a small red ball rolls down the hill", "we like to read books"]
 
 
@@ -39,8 +41,12 @@ def make_backbone() -> Callable[..., Backbone]:
         )
         config.dropout = dropout
         backbone = build_fresh(config, TEXTS, 64)
-        if architecture != "llama":
+        if architecture in ("t5", "mt5"):
             _enlarge(backbone.model, 1 / small_scale(config.width), 0.25 if architecture == "t5" else 1)
+        if architecture == "bart":
+            with torch.no_grad():
+                for weight in backbone.model.parameters():
+                    weight.mul_(10 if weight.dim() > 1 else 1)
         backbone.model.eval()
         return backbone
 

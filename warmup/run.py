@@ -38,7 +38,16 @@ from warmup.evaluation.prediction_files import read_scorable
 from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
-from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.models.loading import (
+    FORMAT,
+    SEPARATOR,
+    Backbone,
+    build_fresh,
+    check_lengths,
+    load_pretrained,
+    load_settings,
+    save,
+)
 from warmup.reporting.overview import write_overview
 from warmup.reporting.plots import write_figures
 from warmup.reporting.runs import find_runs
@@ -105,6 +114,8 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     set_seed(config.seed)
     backbone = fresh_or_pretrained(config, splits)
     limits = limits_of(config)
+    shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
+    check_lengths(backbone, limits.source, limits.warmup, limits.target, shown)
     sources = encode_sources(backbone, splits.validation, limits.source, "validation")
     quick = dataclasses.replace(config.evaluation, num_warmups=1)
 
@@ -208,9 +219,10 @@ def score(config: Config, folder: Path, overrides: list[str]) -> None:
 
 
 def fresh_or_pretrained(config: Config, splits: Splits) -> Backbone:
-    """The model to be trained."""
+    """The model to be trained, as it comes."""
     if config.model.pretrained:
-        return load_pretrained(config.model.pretrained, config.model.revision)
+        languages = (config.task.source_language, config.task.target_language)
+        return load_pretrained(config.model.pretrained, config.model.revision, languages)
     texts = [text for example in splits.train for text in (example.prompt, example.target or "")]
     limits = limits_of(config)
     return build_fresh(config.model, texts, limits.source + (limits.warmup or 0) + 1 + limits.target)
@@ -220,14 +232,17 @@ def trained_model(config: Config) -> tuple[Backbone, Limits, Wording]:
     """The checkpoint with what it was trained with; where it does not say, the configuration decides."""
     path = config.checkpoint or config.model.pretrained
     assert path is not None
-    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision)
-    backbone.model.to(device_of(config))
     settings = load_settings(path)
+    languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
+    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages)
+    backbone.model.to(device_of(config))
     if settings is None:
         log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)
-        limits = dataclasses.replace(limits_of(config), warmup=None)
-        return backbone, limits, Wording.from_config(config.task)
-    return backbone, Limits(**settings["limits"]), Wording(**settings["wording"])
+        limits, wording = dataclasses.replace(limits_of(config), warmup=None), Wording.from_config(config.task)
+    else:
+        limits, wording = Limits(**settings["limits"]), Wording(**settings["wording"])
+    check_lengths(backbone, limits.source, limits.warmup, limits.target)
+    return backbone, limits, wording
 
 
 def limits_of(config: Config) -> Limits:

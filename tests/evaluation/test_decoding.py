@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tests.conftest import ARCHITECTURES
+from tests.conftest import WITH_BART
 from warmup.config.schema import EvaluationConfig
 from warmup.evaluation.decoding import decode, write_targets, write_warmups
 from warmup.models.encoding import source_batch
@@ -29,7 +29,7 @@ def logits_of(backbone, one, tokens):
 
 
 @pytest.mark.parametrize("beams", [1, 3])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", WITH_BART)
 def test_batched_answers_equal_those_of_single_inputs(make_backbone, architecture: str, beams: int) -> None:
     backbone = make_backbone(architecture)
     config = EvaluationConfig(batch_size=3, num_beams=beams, warmup_num_beams=beams)
@@ -40,7 +40,7 @@ def test_batched_answers_equal_those_of_single_inputs(make_backbone, architectur
     assert len({answer.warmup for answer in together}) > 1 or architecture == "llama"
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", WITH_BART)
 def test_greedy_warmups_are_the_argmax_of_the_scored_distribution(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     rows = sources_of(backbone)
@@ -57,7 +57,7 @@ def test_greedy_warmups_are_the_argmax_of_the_scored_distribution(make_backbone,
         assert warmup == written
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", WITH_BART)
 def test_warmups_stop_at_the_separator_and_at_the_limit(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     rows = sources_of(backbone)
@@ -72,7 +72,7 @@ def test_warmups_stop_at_the_separator_and_at_the_limit(make_backbone, architect
         type(backbone).never_in_warmup = kept
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", WITH_BART)
 def test_greedy_targets_are_the_argmax_behind_their_own_warmup(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     rows = sources_of(backbone)[:3]

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 from transformers import (
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
@@ -16,7 +14,8 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from tests.conftest import ARCHITECTURES, TEXTS
+from tests.conftest import TEXTS
+from warmup.config.schema import ARCHITECTURES
 from warmup.errors import UserError
 from warmup.models.loading import SEPARATOR, load_pretrained, load_settings, save
 from warmup.models.tokenizers import train_tokenizer
@@ -27,8 +26,7 @@ def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: st
     backbone = make_backbone(architecture)
     settings = {"format": 1, "limits": {}, "wording": {}}
     save(backbone, tmp_path, settings)
-    auto = AutoModelForCausalLM if architecture == "llama" else AutoModelForSeq2SeqLM
-    plain, tokenizer = auto.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    plain, tokenizer = backbone.family.auto.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert sum(1 for _ in tmp_path.glob("*.safetensors")) == 1 and not list(tmp_path.glob("*.bin"))
     for name, value in plain.state_dict().items():
         assert torch.equal(value, backbone.model.state_dict()[name])
@@ -104,6 +102,6 @@ def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch: pytest.Monke
     def refuse(*_: object, **__: object) -> None:
         raise OSError("You are trying to access a gated repo.\nMake sure to have access to it")
 
-    monkeypatch.setattr("warmup.models.loading.AutoConfig.from_pretrained", refuse)
+    monkeypatch.setattr("warmup.models.checkpoints.PretrainedConfig.get_config_dict", refuse)
     with pytest.raises(UserError, match=r"meta-llama/Llama-3.2-1B is gated: .*huggingface-cli login.* HF_TOKEN"):
         load_pretrained("meta-llama/Llama-3.2-1B")

@@ -60,7 +60,7 @@ def _naive_step(backbone: Backbone, shape: Shape, rows: int) -> None:
     written = torch.zeros(rows, 1, length, dtype=torch.long, device="meta")
     encoded = family.encode(model, ids, mask, shared=False)
     states = family.hidden(model, encoded, written, torch.ones_like(written))
-    model.get_output_embeddings()(states).log_softmax(-1).sum().backward()
+    family.logits(model, states).log_softmax(-1).sum().backward()
 
 
 def measure(

@@ -1,4 +1,4 @@
-"""A model of a named size, or of any T5, mT5 or Llama configuration, with random weights or none at all."""
+"""A model of a named size, or of any configuration of a known type, with random weights or none at all."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ import torch
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 from torch import Tensor
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig
 
 from warmup.benchmark.workloads import SIZES
 from warmup.environment import hub_answers
 from warmup.errors import UserError, nearest
-from warmup.models.decoder_only import DecoderOnly
-from warmup.models.encoder_decoder import EncoderDecoder
 from warmup.models.loading import Backbone
+from warmup.models.model_types import family_of
 
-ARCHITECTURES = ("t5", "mt5", "llama")
 PAD, END, SEPARATOR = 0, 1, 2
 
 
@@ -28,7 +26,7 @@ def read_config(model: str) -> PretrainedConfig:
     """The configuration of a size in `SIZES`, in a folder, or on the hub.
 
     Raises:
-        UserError: there is none of that name, it cannot be read, or its architecture is not one of `ARCHITECTURES`.
+        UserError: there is none of that name, it cannot be read, or it is of no type that there is.
     """
     if model in SIZES:
         return AutoConfig.for_model(**SIZES[model])
@@ -36,11 +34,7 @@ def read_config(model: str) -> PretrainedConfig:
     if folder.exists() and not (folder / "config.json").is_file():
         raise UserError(f"{folder} holds no config.json")
     config = _from_folder(folder) if folder.exists() else _from_hub(model)
-    if config.model_type not in ARCHITECTURES:
-        raise UserError(f"{model} is of the architecture {config.model_type}; allowed: {', '.join(ARCHITECTURES)}")
-    encoder_alone = any("Encoder" in name for name in config.architectures or [])
-    if encoder_alone or config.is_encoder_decoder != (config.model_type != "llama"):
-        raise UserError(f"{model} is only one half of a {config.model_type}: a step needs its encoder and its decoder")
+    family_of(config.to_dict(), model)
     return config
 
 
@@ -73,19 +67,18 @@ def build(config: PretrainedConfig, device: str) -> Backbone:
     """A float32 model with random weights on `device`: cpu, cuda, or meta (shapes alone)."""
     config = copy.deepcopy(config)
     config.pad_token_id, config.eos_token_id = PAD, END
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-    if config.is_encoder_decoder:
-        config.decoder_start_token_id, config.dropout_rate = PAD, 0.0
+    family = family_of(config.to_dict(), "the model")
+    if family.is_encoder_decoder:
+        config.decoder_start_token_id = PAD
+    for rate in (name for name in vars(config) if "drop" in name):
+        setattr(config, rate, 0.0)
     with torch.device(device):
         # on meta tensors nobody can look whether a mask is all ones, as other kinds of attention would
         kind = {"attn_implementation": "eager"} if device == "meta" else {}
-        network = auto.from_config(config, dtype=torch.float32, **kind).train()
-    if device == "meta" and not config.is_encoder_decoder:
+        network = family.auto.from_config(config, dtype=torch.float32, **kind).train()
+    if device == "meta" and not family.is_encoder_decoder:
         _without_angles(network.model.rotary_emb)
-    # a configuration may ask for beams or a least length, which no way to sample a warmup has
-    network.generation_config = GenerationConfig(pad_token_id=PAD, decoder_start_token_id=PAD)
     tokenizer = SimpleNamespace(pad_token_id=PAD, eos_token_id=END)
-    family = EncoderDecoder() if config.is_encoder_decoder else DecoderOnly()
     backbone = Backbone(network, tokenizer, family, SEPARATOR)  # type: ignore[arg-type]
     # no warmup ends early, so that each way writes and reads as many tokens
     never = torch.zeros(family.output_weight(network).shape[0], dtype=torch.bool)

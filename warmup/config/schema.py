@@ -31,6 +31,8 @@ METRIC_SCORES = {
 }
 # These load a model of their own: too slow for every evaluation on the dev set, so they pick no checkpoint.
 NEURAL_METRICS = ("comet", "bertscore")
+# What a fresh model may be: the rows of `warmup.models.model_types`.
+ARCHITECTURES = ("t5", "mt5", "bart", "mbart", "llama", "mistral", "qwen2")
 # ISO 639 keeps qaa..qtz for private use: the code of the language that the toy generator makes up.
 TOY_LANGUAGE = "qtz"
 
@@ -148,13 +150,13 @@ class ModelConfig:
     name: str = MISSING  # the label in tables
     pretrained: str | None = None  # hub name or folder; None builds a fresh model from the values below
     revision: str | None = None
-    architecture: str = choice("t5", "t5", "mt5", "llama")
+    architecture: str = choice("t5", *ARCHITECTURES)
     vocabulary_size: int = number(2000, 64, 1_000_000)  # of the tokenizer trained on the training split
     width: int = number(64, 8, 65536)
     layers: int = number(2, 1, 256)  # of the encoder and of the decoder each, or of the causal LM
     heads: int = number(4, 1, 256)
     feed_forward: int = number(128, 8, 262144)
-    dropout: float = number(0.1, 0.0, 0.9)  # T5 and mT5; Llama has none
+    dropout: float = number(0.1, 0.0, 0.9)  # of encoder-decoders; the others have none
 
 
 @dataclass

@@ -164,7 +164,7 @@ def write_warmups(
         eos_token_id=backbone.separator_id,
         suppress_tokens=backbone.never_in_warmup.nonzero().flatten().tolist(),
         num_beams=config.warmup_num_beams,
-        **_fixed(backbone),
+        pad_token_id=backbone.tokenizer.pad_token_id,
     )
     return [_until(row, backbone.separator_id, backbone.tokenizer.pad_token_id) for row in written]
 
@@ -185,20 +185,8 @@ def write_targets(
         eos_token_id=backbone.tokenizer.eos_token_id,
         num_beams=config.num_beams,
         **({"length_penalty": config.length_penalty} if config.num_beams > 1 else {}),
-        **_fixed(backbone),
+        pad_token_id=backbone.tokenizer.pad_token_id,
     )
-
-
-def _fixed(backbone: Backbone) -> dict[str, object]:
-    """Settings that a published model's own generation_config must not change."""
-    return {
-        "do_sample": False,
-        "temperature": None,
-        "top_p": None,
-        "top_k": None,
-        "max_length": None,
-        "pad_token_id": backbone.tokenizer.pad_token_id,
-    }
 
 
 def _token_rows(warmups: Warmups) -> list[list[list[int]]]:

@@ -14,6 +14,7 @@ from warmup.methods.objective import coefficients, prior_weights, surrogate_loss
 from warmup.methods.output_layer import Totals
 from warmup.methods.sampling import Warmups, even_weights, warmup_logits
 from warmup.methods.scoring import Continuations, join
+from warmup.models.generation import generated
 from warmup.models.loading import Backbone
 
 
@@ -21,19 +22,20 @@ from warmup.models.loading import Backbone
 def naive_sample(backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, count: int, limit: int) -> Warmups:
     """`count` warmups of up to `limit` tokens per input, by `model.generate`."""
     batch, device = input_ids.shape[0], input_ids.device
-    prompt = 1 if backbone.model.config.is_encoder_decoder else input_ids.shape[1]
-    written = backbone.model.generate(
-        input_ids=input_ids.repeat_interleave(count, 0),
-        attention_mask=attention_mask.repeat_interleave(count, 0),
-        max_new_tokens=limit,
-        do_sample=True,
-        temperature=1.0,
-        top_k=0,
-        top_p=1.0,
-        eos_token_id=backbone.separator_id,
-        pad_token_id=backbone.tokenizer.pad_token_id,
-        suppress_tokens=backbone.never_in_warmup.nonzero().flatten().tolist(),
-    )[:, prompt:]
+    settings = {
+        "max_new_tokens": limit,
+        "do_sample": True,
+        "top_k": 0,
+        "eos_token_id": backbone.separator_id,
+        "pad_token_id": backbone.tokenizer.pad_token_id,
+        "suppress_tokens": backbone.never_in_warmup.nonzero().flatten().tolist(),
+    }
+    inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
+    if start := backbone.family.start_ids(backbone.model):
+        inputs["decoder_input_ids"] = torch.tensor(start, device=device).expand(batch, -1)
+    prompt = inputs.get("decoder_input_ids", input_ids).shape[1]
+    repeated = {name: part.repeat_interleave(count, 0) for name, part in inputs.items()}
+    written = generated(backbone.model, settings, **repeated)[:, prompt:]
     padding = torch.full((len(written), limit - written.shape[1]), backbone.tokenizer.pad_token_id, device=device)
     tokens = torch.cat([written, padding], dim=1)
     ended = tokens == backbone.separator_id
@@ -55,7 +57,7 @@ def naive_scores(
     rows = join(warmups, labels.cpu(), backbone.separator_id, backbone.tokenizer.pad_token_id)
     rows = Continuations(*(part.flatten(0, 1).to(labels.device) for part in vars(rows).values()))
     ids, mask = input_ids.repeat_interleave(count, 0), attention_mask.repeat_interleave(count, 0)
-    logits = _logits(backbone, ids, mask, rows)
+    logits = backbone.family.plain_logits(backbone.model, ids, mask, rows.tokens, rows.mask)
     wide = logits if logits.dtype == torch.float64 else logits.float()
     target = wide.log_softmax(-1).gather(-1, rows.tokens[..., None]).squeeze(-1)
     drawn = warmup_logits(logits, backbone.never_in_warmup.to(logits.device)).log_softmax(-1)
@@ -73,17 +75,3 @@ def naive_loss(
     parts = coefficients(objective, scores.target_logprob, weight, baseline, temperature)
     bonus = entropy_coef * (prior_weights(weight) * scores.warmup_entropy).sum(-1)
     return (surrogate_loss(scores.target_logprob, scores.warmup_logprob, parts) - bonus).sum()
-
-
-def _logits(backbone: Backbone, ids: Tensor, mask: Tensor, rows: Continuations) -> Tensor:
-    """[B * K, L, V] whole logits that predict each token of the continuations."""
-    model = backbone.model
-    if model.config.is_encoder_decoder:
-        start = torch.full_like(rows.tokens[:, :1], model.config.decoder_start_token_id)
-        shifted = torch.cat([start, rows.tokens[:, :-1]], dim=1)
-        return model(input_ids=ids, attention_mask=mask, decoder_input_ids=shifted, use_cache=False).logits
-    attended = torch.cat([mask, rows.mask.to(mask.dtype)], dim=1)
-    positions = (attended.cumsum(-1) - 1).clamp(min=0)
-    whole = torch.cat([ids, rows.tokens], dim=1)
-    logits = model(input_ids=whole, attention_mask=attended, position_ids=positions, use_cache=False).logits
-    return logits[:, ids.shape[1] - 1 : -1]

@@ -47,7 +47,9 @@ class Totals:
 Loss = Callable[[Totals, slice], Tensor]  # totals [b, G / B] of some inputs, which ones -> their losses [b]
 
 
-def weigh(states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, loss: Loss) -> tuple[Tensor, Totals]:
+def weigh(
+    states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, loss: Loss, bias: Tensor | None = None
+) -> tuple[Tensor, Totals]:
     """The sum of all inputs' losses, differentiable, and the totals [B, G / B] without gradient.
 
     Args:
@@ -55,16 +57,19 @@ def weigh(states: Tensor, weight: Tensor, positions: Positions, forbidden: Tenso
         weight: [V, W] the output layer.
         forbidden: [V] true for tokens that cannot be drawn into a warmup.
         loss: is called with the totals of a few inputs at a time, which require gradients.
+        bias: [V] added to the logits; it gets its gradient if it wants one.
     """
     record: list[Totals] = []
-    value = _Weighed.apply(states, weight, positions, forbidden, loss, record)
+    value = _Weighed.apply(states, weight, bias, positions, forbidden, loss, record)
     return value, _joined(record)
 
 
 @torch.no_grad()
-def totals_of(states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor) -> Totals:
+def totals_of(
+    states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, bias: Tensor | None = None
+) -> Totals:
     """The totals [B, G / B] alone."""
-    layer = _Layer(states, weight, positions, forbidden)
+    layer = _Layer(states, weight, bias, positions, forbidden)
     return _joined([layer.read(group)[0] for group in layer.groups()])
 
 
@@ -73,28 +78,34 @@ class _Weighed(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, loss: Loss, record: list
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        positions: Positions,
+        forbidden: Tensor,
+        loss: Loss,
+        record: list,
     ) -> Tensor:
-        layer = _Layer(states, weight, positions, forbidden)
-        wanted = ctx.needs_input_grad[:2]
-        to_states = torch.zeros_like(states) if wanted[0] else None
-        to_weight = torch.zeros_like(weight) if wanted[1] else None
+        layer = _Layer(states, weight, bias, positions, forbidden)
+        leaves = zip((states, weight, bias), ctx.needs_input_grad, strict=False)
+        sums = [torch.zeros_like(leaf) if leaf is not None and wanted else None for leaf, wanted in leaves]
         value = torch.zeros((), dtype=layer.wide, device=states.device)
         for group in layer.groups():
             totals, kept = layer.read(group)
             record.append(totals)
             slopes, part = _slopes(totals, loss, slice(group.first_input, group.last_input))
             value += part
-            if any(wanted):
-                layer.backward(group, kept, slopes, to_states, to_weight)
-        ctx.gradients = (to_states, to_weight)
+            if any(part is not None for part in sums):
+                layer.backward(group, kept, slopes, *sums)
+        ctx.gradients = sums
         return value
 
     @staticmethod
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         gradients = tuple(None if part is None else part.mul_(scale) for part in ctx.gradients)
         del ctx.gradients  # scaled in place: a second pass must fail, not be wrong
-        return (*gradients, None, None, None, None)
+        return (*gradients, None, None, None, None)  # one for each argument of `forward`
 
 
 def _slopes(totals: Totals, loss: Loss, inputs: slice) -> tuple[Totals, Tensor]:
@@ -129,12 +140,15 @@ class _Read:
 
 
 class _Layer:
-    def __init__(self, states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor) -> None:
+    def __init__(
+        self, states: Tensor, weight: Tensor, bias: Tensor | None, positions: Positions, forbidden: Tensor
+    ) -> None:
         device = states.device.type
         narrow = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         self.dtype = torch.get_autocast_dtype(device) if narrow else weight.dtype
         self.wide = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.states, self.weight = states, weight.detach().to(self.dtype)
+        self.bias = None if bias is None else bias.detach().to(self.wide)
         self.positions, self.forbidden = positions, forbidden
         self.most_rows = max(1, MOST_LOGITS // weight.shape[0])
 
@@ -167,6 +181,8 @@ class _Layer:
         """[n, V] in float32 at least, forbidden tokens ruled out where a warmup was drawn."""
         with _plain(self.states):
             logits = (self.states[rows].to(self.dtype) @ self.weight.T).to(self.wide)
+            if self.bias is not None:
+                logits += self.bias
         logits[:drawn].masked_fill_(self.forbidden, NEVER)
         return logits
 
@@ -191,9 +207,15 @@ class _Layer:
         return Totals(*sums.view(3, inputs, per_input)), kept
 
     def backward(
-        self, group: _Group, kept: list[_Read], slopes: Totals, to_states: Tensor | None, to_weight: Tensor | None
+        self,
+        group: _Group,
+        kept: list[_Read],
+        slopes: Totals,
+        to_states: Tensor | None,
+        to_weight: Tensor | None,
+        to_bias: Tensor | None,
     ) -> None:
-        """Add a group's gradients to `to_states` [N, W] and `to_weight` [V, W].
+        """Add a group's gradients to `to_states` [N, W], `to_weight` [V, W] and `to_bias` [V].
 
         With p the probabilities, H the entropy, a and e the slopes of a position's log-probability and entropy, the
         gradient with respect to logit j is a (1[j = token] - p_j) - e p_j (log p_j + H).
@@ -218,6 +240,8 @@ class _Layer:
             gradient[drawn:].mul_(-slope[drawn:, None])
             own = self.positions.tokens[rows][:, None]
             gradient.scatter_add_(1, own, slope[:, None])
+            if to_bias is not None:
+                to_bias += gradient.sum(0)
             narrow = gradient.to(self.dtype)
             with _plain(self.states):
                 if to_states is not None:

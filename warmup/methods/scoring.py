@@ -184,9 +184,9 @@ def weigh_read(backbone: Backbone, read: Read, loss: Callable[[Totals, slice], T
     def of_copies(totals: Totals, inputs: slice) -> Tensor:
         return loss(_copied(totals, copies[inputs]), inputs)
 
-    weight = backbone.family.output_weight(backbone.model)
+    weight, bias = _output_layer(backbone)
     forbidden = backbone.never_in_warmup.to(device)
-    value, totals = weigh(read.states[order.to(device)], weight, positions, forbidden, of_copies)
+    value, totals = weigh(read.states[order.to(device)], weight, positions, forbidden, of_copies, bias)
     return value, _copied(totals, copies)
 
 
@@ -199,9 +199,13 @@ def score_read(backbone: Backbone, read: Read, targets_only: bool = False) -> To
         read = Read(states=read.states[kept.to(read.states.device)], **flat, copies=read.copies)
     order, positions = read.positions()
     device = read.states.device
-    weight = backbone.family.output_weight(backbone.model)
+    weight, bias = _output_layer(backbone)
     forbidden = backbone.never_in_warmup.to(device)
-    return _copied(totals_of(read.states[order.to(device)], weight, positions, forbidden), read.copies.to(device))
+    return _copied(totals_of(read.states[order.to(device)], weight, positions, forbidden, bias), read.copies.to(device))
+
+
+def _output_layer(backbone: Backbone) -> tuple[Tensor, Tensor | None]:
+    return backbone.family.output_weight(backbone.model), backbone.family.output_bias(backbone.model)
 
 
 @torch.no_grad()

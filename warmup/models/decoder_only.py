@@ -1,14 +1,23 @@
-"""Llama: one sequence, `x <sep> c <sep> y`, read by one model."""
+"""Causal language models (Llama, Mistral, Qwen2): one sequence, `x <sep> c <sep> y`, read by one model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    DynamicCache,
+    LlamaConfig,
+    MistralConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerBase,
+    Qwen2Config,
+)
 
+from warmup.config.schema import ModelConfig
 from warmup.models.families import (
     Encoded,
     Family,
@@ -19,6 +28,7 @@ from warmup.models.families import (
     recomputes,
     source_cache,
 )
+from warmup.models.generation import generated
 
 
 @dataclass
@@ -31,9 +41,37 @@ class _Decoding:
 
 
 class DecoderOnly(Family):
-    """Llama. The prompt is padded on the left by the collator; padding on the right is read just as well."""
+    """Llama, and all that is used in its way. The collator pads on the left; padding on the right is read as well."""
 
+    auto = AutoModelForCausalLM
+    is_encoder_decoder = False
     padding_side = "left"
+    template = "<s> $A"
+    config_class: ClassVar[Any] = LlamaConfig
+
+    def fresh_config(
+        self, size: ModelConfig, rows: int, tokenizer: PreTrainedTokenizerBase, longest: int
+    ) -> PretrainedConfig:
+        return self.config_class(
+            vocab_size=rows,
+            hidden_size=size.width,
+            intermediate_size=size.feed_forward,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.heads,
+            num_key_value_heads=size.heads,
+            max_position_embeddings=max(longest, 512),
+            tie_word_embeddings=True,
+            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+        )
+
+    def attention_mask(self, model: Model, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
+        """What attention adds, where `allowed` [B, T, T'] says who may look at whom.
+
+        Tokens that look stand at positions `queries` [B, T], those that are looked at, at `keys` [B, T'].
+        """
+        return additive(allowed, self.output_weight(model).dtype)
 
     def source_ids(
         self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
@@ -74,11 +112,12 @@ class DecoderOnly(Family):
             ],
             dim=-1,
         )
-        inside = torch.arange(length, device=mask.device).repeat(count)
+        places = encoded.mask.sum(-1, keepdim=True) + torch.arange(length, device=mask.device).repeat(count)
+        keys = torch.cat([_positions(encoded.mask), places], dim=1)
         states = model.get_decoder()(
             input_ids=continuations[..., :-1].flatten(1),
-            attention_mask=additive(allowed, encoded.states.dtype),
-            position_ids=encoded.mask.sum(-1, keepdim=True) + inside,
+            attention_mask=self.attention_mask(model, allowed, places, keys),
+            position_ids=places,
             past_key_values=source_cache(encoded),
             use_cache=True,
         ).last_hidden_state
@@ -88,13 +127,14 @@ class DecoderOnly(Family):
         batch, count, length = continuations.shape
         prompt = encoded.ids.shape[1]
         inside = torch.arange(length, device=mask.device).repeat(count)  # position in its own continuation
-        attended = torch.cat([encoded.mask, mask.flatten(1).to(encoded.mask.dtype)], dim=1)
+        places = torch.cat([_positions(encoded.mask), encoded.mask.sum(-1, keepdim=True) + inside], dim=1)
+        attended: Any = torch.cat([encoded.mask, mask.flatten(1).to(encoded.mask.dtype)], dim=1)
         if count > 1:
-            attended = additive(_allowed(encoded.mask, count, length), self.output_weight(model).dtype)
+            attended = self.attention_mask(model, _allowed(encoded.mask, count, length), places, places)
         states = model.get_decoder()(
             input_ids=torch.cat([encoded.ids, continuations.flatten(1)], dim=1),
             attention_mask=attended,
-            position_ids=torch.cat([_positions(encoded.mask), encoded.mask.sum(-1, keepdim=True) + inside], dim=1),
+            position_ids=places,
             use_cache=False,
         ).last_hidden_state
         rows = torch.arange(batch, device=mask.device)
@@ -102,25 +142,35 @@ class DecoderOnly(Family):
         written = states[:, prompt:].view(batch, count, length, -1)
         return torch.cat([first, written[:, :, :-1]], dim=2)  # the token before each one predicts it
 
+    def plain_logits(self, model: Model, ids: Tensor, mask: Tensor, continuations: Tensor, kept: Tensor) -> Tensor:
+        attended = torch.cat([mask, kept.to(mask.dtype)], dim=1)
+        whole = torch.cat([ids, continuations], dim=1)
+        logits = model(
+            input_ids=whole, attention_mask=attended, position_ids=_positions(attended), use_cache=False
+        ).logits
+        return logits[:, ids.shape[1] - 1 : -1]
+
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
         cache = source_cache(encoded)
         if times > 1:
             cache.batch_repeat_interleave(times)
         mask = encoded.mask.repeat_interleave(times, dim=0)
-        logits = model.get_output_embeddings()(encoded.states)
+        logits = self.logits(model, encoded.states)
         return logits, _Decoding(mask, mask.sum(-1, keepdim=True), cache)
 
     def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
         state.mask = torch.cat([state.mask, torch.ones_like(state.mask[:, :1])], dim=1)
         states = model.get_decoder()(
             input_ids=tokens[:, None],
-            attention_mask=additive(state.mask.bool()[:, None], self.output_weight(model).dtype),
+            attention_mask=self.attention_mask(
+                model, state.mask.bool()[:, None], state.positions, _positions(state.mask)
+            ),
             position_ids=state.positions,
             past_key_values=state.cache,
             use_cache=True,
         ).last_hidden_state
         state.positions = state.positions + 1
-        return model.get_output_embeddings()(states[:, -1])
+        return self.logits(model, states[:, -1])
 
     def reorder(self, state: Any, rows: Tensor) -> Any:
         state.cache.reorder_cache(rows)
@@ -130,7 +180,31 @@ class DecoderOnly(Family):
         sources = [ids[kept.bool()].tolist() for ids, kept in zip(encoded.ids, encoded.mask, strict=True)]
         rows = [source + row for source, row in zip(sources, prefix, strict=True)]
         ids, mask = left_padded(rows, model.config.pad_token_id, encoded.ids.device)
-        return model.generate(input_ids=ids, attention_mask=mask, **settings)[:, ids.shape[1] :].tolist()
+        return generated(model, settings, input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
+
+
+class Mistral(DecoderOnly):
+    """Mistral: no token looks further back than `sliding_window` says, itself included."""
+
+    config_class: ClassVar[Any] = MistralConfig
+
+    def attention_mask(self, model: Model, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
+        window = model.config.sliding_window
+        near = allowed if window is None else allowed & (queries[:, :, None] - keys[:, None] < window)
+        return super().attention_mask(model, near, queries, keys)
+
+
+class Qwen2(Mistral):
+    """Qwen2: some layers, all or none look back so far only."""
+
+    config_class: ClassVar[Any] = Qwen2Config
+
+    def attention_mask(self, model: Model, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
+        whole = DecoderOnly.attention_mask(self, model, allowed, queries, keys)
+        if "sliding_attention" not in model.config.layer_types:
+            return whole
+        near = super().attention_mask(model, allowed, queries, keys)
+        return {"full_attention": whole, "sliding_attention": near}
 
 
 def _allowed(prompt_mask: Tensor, count: int, length: int) -> Tensor:

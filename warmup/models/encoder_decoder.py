@@ -1,15 +1,19 @@
-"""T5 and mT5: the encoder reads the source, the decoder writes warmup and target."""
+"""Encoder-decoders: the encoder reads the source, the decoder writes warmup and target. One file has each kind."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, EncoderDecoderCache, PreTrainedTokenizerBase
+from transformers import AutoModelForSeq2SeqLM, DynamicCache, EncoderDecoderCache, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
+from warmup.errors import UserError
 from warmup.models.families import (
     Encoded,
     Family,
@@ -21,6 +25,9 @@ from warmup.models.families import (
     recomputes,
     source_cache,
 )
+from warmup.models.generation import generated
+
+Placement = Callable[[Tensor, int], Tensor]  # tokens [N, T] that stand behind so many cached ones -> positions [N, T]
 
 
 @dataclass
@@ -33,9 +40,32 @@ class _Decoding:
 
 
 class EncoderDecoder(Family):
-    """T5 and mT5. Their position bias is relative, so a continuation looks the same wherever in a row it stands."""
+    """What encoder-decoders have in common; a kind says where its parts are."""
 
+    auto = AutoModelForSeq2SeqLM
+    is_encoder_decoder = True
     padding_side = "right"
+
+    @abstractmethod
+    def keys_and_values(self, model: Model, states: Tensor) -> tuple[tuple[Tensor, Tensor], ...]:
+        """What each layer's cross-attention makes of the encoder's states [B, S, W]: [B, heads, S, size] each."""
+
+    def placed(self, model: Model, place: Placement) -> AbstractContextManager[None]:
+        """While the decoder reads tokens that stand elsewhere than their column says; relative positions need none."""
+        return nullcontext()
+
+    def scaled(self, model: Model, states: Tensor) -> Tensor:
+        """What the output layer reads of the decoder's states [..., W]."""
+        return states
+
+    def start_ids(self, model: Model) -> list[int]:
+        return [model.config.decoder_start_token_id]
+
+    def prepare(
+        self, model: Model, tokenizer: PreTrainedTokenizerBase, languages: tuple[str | None, str | None]
+    ) -> None:
+        if model.config.decoder_start_token_id is None:
+            raise UserError(f"the {model.config.model_type} has no decoder_start_token_id in its config.json")
 
     def source_ids(
         self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
@@ -47,34 +77,45 @@ class EncoderDecoder(Family):
         states = model.get_encoder()(input_ids=ids, attention_mask=mask).last_hidden_state
         if recomputes(model) or not shared or not in_one_piece(model):
             return Encoded(ids, mask, states)
-        return Encoded(ids, mask, states, tuple(_keys_and_values(block, states) for block in model.get_decoder().block))
+        return Encoded(ids, mask, states, self.keys_and_values(model, states))
 
     def reader(self, model: Model) -> Any:
         return model.get_decoder()
 
     def hidden(self, model: Model, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
         batch, count, length = continuations.shape
-        start = torch.full_like(continuations[..., :1], model.config.decoder_start_token_id)
-        shifted = torch.cat([start, continuations[..., :-1]], dim=-1).flatten(1)
+        rows = self._behind_start(model, continuations)
+        ahead = rows.shape[-1] - length
         blind = None  # a single continuation needs no more than the decoder's own causal mask
         if count > 1:
-            allowed = block_causal(count, length, continuations.device).expand(batch, -1, -1)
+            allowed = block_causal(count, ahead + length, continuations.device).expand(batch, -1, -1)
             blind = additive(allowed, encoded.states.dtype)
-        states = model.get_decoder()(
-            input_ids=shifted,
-            attention_mask=blind,
-            encoder_hidden_states=encoded.states,
-            encoder_attention_mask=encoded.mask,
-            past_key_values=_cache(encoded) if encoded.cache else None,
-            use_cache=bool(encoded.cache),
-        ).last_hidden_state
-        return _scaled(model, states).view(batch, count, length, -1)
+        inside = torch.arange(ahead + length, device=continuations.device).repeat(count).expand(batch, -1)
+        with self.placed(model, lambda *_: inside):
+            states = model.get_decoder()(
+                input_ids=rows.flatten(1),
+                attention_mask=blind,
+                encoder_hidden_states=encoded.states,
+                encoder_attention_mask=encoded.mask,
+                past_key_values=_cache(encoded) if encoded.cache else None,
+                use_cache=bool(encoded.cache),
+            ).last_hidden_state
+        return self.scaled(model, states.view(batch, count, ahead + length, -1)[:, :, ahead:])
+
+    def plain_logits(self, model: Model, ids: Tensor, mask: Tensor, continuations: Tensor, kept: Tensor) -> Tensor:
+        rows = self._behind_start(model, continuations)
+        logits = model(input_ids=ids, attention_mask=mask, decoder_input_ids=rows, use_cache=False).logits
+        return logits[:, rows.shape[-1] - continuations.shape[-1] :]
+
+    def _behind_start(self, model: Model, continuations: Tensor) -> Tensor:
+        """What the decoder reads to predict continuations [..., L]: the start, then all tokens but the last."""
+        start = [torch.full_like(continuations[..., :1], token) for token in self.start_ids(model)]
+        return torch.cat([*start, continuations[..., :-1]], dim=-1)
 
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
         cache = _cache(encoded)
         state = _Decoding(encoded.states, encoded.mask, cache)
-        start = torch.full_like(encoded.ids[:, 0], model.config.decoder_start_token_id)
-        logits = self.step(model, state, start)
+        logits = self._read(model, state, self._behind_start(model, encoded.ids[:, :1]))
         if times > 1:
             cache.batch_repeat_interleave(times)
             narrow = state.states[:, :, :1]  # no copy of what the cache holds already
@@ -84,46 +125,45 @@ class EncoderDecoder(Family):
         return logits, state
 
     def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
+        return self._read(model, state, tokens[:, None])
+
+    def _read(self, model: Model, state: _Decoding, tokens: Tensor) -> Tensor:
+        """Append tokens [N, T] and return the next one's logits [N, V]."""
         states = model.get_decoder()(
-            input_ids=tokens[:, None],
+            input_ids=tokens,
             encoder_hidden_states=state.states,
             encoder_attention_mask=state.mask,
             past_key_values=state.cache,
             use_cache=True,
         ).last_hidden_state
-        return model.get_output_embeddings()(_scaled(model, states)[:, -1])
+        return self.logits(model, self.scaled(model, states[:, -1]))
 
     def reorder(self, state: Any, rows: Tensor) -> Any:
         state.cache.self_attention_cache.reorder_cache(rows)  # the source's part is the same for all rows of an input
         return state
 
     def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
-        start = model.config.decoder_start_token_id
-        ids, mask = left_padded([[start, *row] for row in prefix], model.config.pad_token_id, encoded.ids.device)
-        output = model.generate(
-            encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
-            attention_mask=encoded.mask,
-            decoder_input_ids=ids,
-            decoder_attention_mask=mask,
-            **settings,
-        )
+        start = self.start_ids(model)
+        ids, mask = left_padded([[*start, *row] for row in prefix], model.config.pad_token_id, encoded.ids.device)
+        padding = (mask == 0).sum(-1, keepdim=True)
+
+        def place(tokens: Tensor, cached: int) -> Tensor:
+            columns = torch.arange(cached, cached + tokens.shape[1], device=tokens.device)
+            beams = padding.repeat_interleave(len(tokens) // len(padding), dim=0)
+            return (columns - beams).clamp(min=0)
+
+        with self.placed(model, place):
+            output = generated(
+                model,
+                settings,
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded.states),
+                attention_mask=encoded.mask,
+                decoder_input_ids=ids,
+                decoder_attention_mask=mask,
+            )
         return output[:, ids.shape[1] :].tolist()
-
-
-def _keys_and_values(block: Any, states: Tensor) -> tuple[Tensor, Tensor]:
-    """What a decoder block's cross-attention makes of the encoder's states [B, S, W]: [B, heads, S, size] each."""
-    attention = block.layer[1].EncDecAttention
-    shape = (*states.shape[:2], attention.n_heads, attention.key_value_proj_dim)
-    keys, values = (layer(states).view(shape).transpose(1, 2) for layer in (attention.k, attention.v))
-    return keys, values
 
 
 def _cache(encoded: Encoded) -> EncoderDecoderCache:
     """A cache without any token yet, which has the sources' keys and values where they are known."""
     return EncoderDecoderCache(DynamicCache(), source_cache(encoded))
-
-
-def _scaled(model: Model, states: Tensor) -> Tensor:
-    """T5 with a shared output layer scales its input; transformers 5 has an attribute of its own for that."""
-    scaled = getattr(model.config, "scale_decoder_outputs", model.config.tie_word_embeddings)
-    return states * model.config.d_model**-0.5 if scaled else states

@@ -1,4 +1,4 @@
-"""What differs between encoder-decoders (T5, mT5) and causal language models (Llama), as one interface.
+"""What differs between kinds of models, as one interface; `warmup.models.model_types` has the table of them.
 
 Shapes: B inputs, S source tokens, K continuations of each input, L tokens of a continuation, V words, N = B * K rows,
 W the model's width.
@@ -9,13 +9,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, FullyShardedDataParallel
 from torch.distributed.tensor import DTensor
-from transformers import DynamicCache, PreTrainedTokenizerBase
+from transformers import DynamicCache, PretrainedConfig, PreTrainedTokenizerBase
+
+from warmup.config.schema import ModelConfig
 
 Model = Any  # a PreTrainedModel, whose annotations know neither encoders nor generate
 
@@ -62,9 +64,38 @@ class Encoded:
 
 
 class Family(ABC):
-    """One kind of model."""
+    """One kind of model. An instance belongs to one model, and may keep what `prepare` found out about it."""
 
-    padding_side: str
+    auto: ClassVar[Any]  # the class of transformers that loads it with its output layer
+    is_encoder_decoder: ClassVar[bool]
+    padding_side: ClassVar[str]
+    template: ClassVar[str]  # what published tokenizers put around a text: a fresh one does so too
+
+    @abstractmethod
+    def fresh_config(
+        self, size: ModelConfig, rows: int, tokenizer: PreTrainedTokenizerBase, longest: int
+    ) -> PretrainedConfig:
+        """The configuration of a fresh model with `rows` tokens that reads sequences of up to `longest`."""
+
+    def initialise(self, model: Model) -> None:  # noqa: B027 - most have nothing to add
+        """Change a fresh model's first weights where Hugging Face's do not suit."""
+
+    def prepare(  # noqa: B027 - most have nothing to settle
+        self, model: Model, tokenizer: PreTrainedTokenizerBase, languages: tuple[str | None, str | None]
+    ) -> None:
+        """Settle what depends on the tokenizer, and on the `languages` of source and target where they are known.
+
+        Raises:
+            UserError: the model lacks something that it cannot be used without.
+        """
+
+    def start_ids(self, model: Model) -> list[int]:
+        """What a decoder of its own reads before a continuation; nothing where the source is read there."""
+        return []
+
+    def most_positions(self, model: Model) -> int | None:
+        """How many tokens a sequence may have; None where the model's positions have no end."""
+        return None
 
     @abstractmethod
     def source_ids(
@@ -92,6 +123,13 @@ class Family(ABC):
         """
 
     @abstractmethod
+    def plain_logits(self, model: Model, ids: Tensor, mask: Tensor, continuations: Tensor, kept: Tensor) -> Tensor:
+        """[B, L, V] logits that predict one continuation [B, L] of each source, by the model's own forward pass.
+
+        `kept` [B, L] is true where there is a token. This is what all shortcuts must equal.
+        """
+
+    @abstractmethod
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
         """The first token's logits [B, V], and a state of B * times rows that `step` takes up to `limit` tokens on.
 
@@ -115,8 +153,16 @@ class Family(ABC):
         return [*target, separator_id, *source]
 
     def output_weight(self, model: Model) -> Tensor:
-        """[V, W] the output layer. No model of these families has a bias there."""
+        """[V, W] the output layer."""
         return model.get_output_embeddings().weight
+
+    def output_bias(self, model: Model) -> Tensor | None:
+        """[V] what is added to its logits, with gradient where it is a parameter; None where there is nothing."""
+        return model.get_output_embeddings().bias
+
+    def logits(self, model: Model, states: Tensor) -> Tensor:
+        """[..., V] of what `hidden` returns [..., W]."""
+        return model.get_output_embeddings()(states)
 
 
 def recomputes(model: Model) -> bool:

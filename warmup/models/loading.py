@@ -18,32 +18,22 @@ from huggingface_hub.errors import (
 )
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForSeq2SeqLM,
-    AutoTokenizer,
-    LlamaConfig,
-    MT5Config,
-    PretrainedConfig,
-    PreTrainedTokenizerBase,
-    T5Config,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from warmup.config.schema import ModelConfig
 from warmup.environment import hub_answers
-from warmup.errors import UserError
+from warmup.errors import UserError, one_line
 from warmup.files import read_json, write_json
+from warmup.models.checkpoints import OwnSettings, read_checkpoint
 from warmup.models.cuda_graphs import Recordings
-from warmup.models.decoder_only import DecoderOnly
-from warmup.models.encoder_decoder import EncoderDecoder
 from warmup.models.families import Family, Model
+from warmup.models.generation import FILE, neutral_settings, own_settings_aside
+from warmup.models.model_types import FAMILIES
 from warmup.models.tokenizers import train_tokenizer
 
 SEPARATOR = "<sep>"
 SETTINGS_FILE = "warmup_config.json"
 FORMAT = 1  # of that file
-ATTENTION = ("q", "k", "v", "o")  # names of T5's projections
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +46,7 @@ class Backbone:
     family: Family
     separator_id: int
     recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
+    own_settings: OwnSettings = field(default_factory=OwnSettings)
 
     @cached_property
     def never_in_warmup(self) -> torch.Tensor:
@@ -72,11 +63,16 @@ class Backbone:
         return forbidden
 
 
-def load_pretrained(path: str, revision: str | None = None) -> Backbone:
+def load_pretrained(
+    path: str, revision: str | None = None, languages: tuple[str | None, str | None] = (None, None)
+) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
+    `languages` of source and target, for models with a token for each; None leaves what the checkpoint says.
+
     Raises:
-        UserError: no network, no such model, no access, or a folder that holds no checkpoint.
+        UserError: no network, no such model, no access, a folder that holds no checkpoint, or one that is refused
+            (docs/models.md has the reasons).
     """
     folder = Path(path).expanduser()
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -90,79 +86,62 @@ def load_pretrained(path: str, revision: str | None = None) -> Backbone:
     name = str(folder) if folder.is_dir() else path
     where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
-        config = AutoConfig.from_pretrained(name, **where)
-        auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForCausalLM
-        tokenizer = AutoTokenizer.from_pretrained(name, **where)
-        model = auto.from_pretrained(name, dtype=torch.float32, **where)
+        found = read_checkpoint(name, **where)
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+    except UserError:
+        raise
     except Exception as error:
         raise _loading_error(name, folder.is_dir(), error) from error
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
     if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
         spare = "<|finetune_right_pad_id|>"
         tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
-    return _with_separator(model, tokenizer)
+    _check_vocabulary(name, found.model, tokenizer)
+    if unused := found.own_settings.not_used():
+        listed = ", ".join(f"{key}={value}" for key, value in unused.items())
+        log.info("%s has generation settings of its own, kept for saving and not used: %s", name, listed)
+    backbone = _with_separator(found.model, tokenizer, found.family)
+    backbone.own_settings = found.own_settings
+    found.family.prepare(found.model, tokenizer, languages)
+    _check_likelihood(name, backbone)
+    return backbone
 
 
 def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Backbone:
     """A new model of the configured size, with a tokenizer trained on `texts`; seed torch before the call.
 
-    `longest` is the number of positions that a sequence may take (Llama's rotary table).
+    `longest` is the number of positions that a sequence may take.
     """
+    family = FAMILIES[config.architecture]()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, config.architecture)
     tokenizer.add_tokens([_separator_token()])
-    shape = _fresh_config(config, len(tokenizer), tokenizer, longest)
-    auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
-    model = auto.from_config(shape)
-    if shape.is_encoder_decoder:
-        _enlarge_attention(model, small_scale(config.width))
-    return _with_separator(model, tokenizer)
+    model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
+    family.initialise(model)
+    model.generation_config = neutral_settings(model.config)
+    family.prepare(model, tokenizer, (None, None))
+    return _with_separator(model, tokenizer, family)
 
 
-def small_scale(width: int) -> float:
-    """What a fresh T5's weights are multiplied with, attention's projections apart.
+def check_lengths(backbone: Backbone, source: int, warmup: int | None, target: int, shown: bool = False) -> None:
+    """See that sources and continuations of the longest kind have positions; `shown`: sources that show their target.
 
-    Hugging Face's scale is made for Adafactor: next to embeddings of unit variance, and norms of one, AdamW's steps are
-    too small. docs/multi30k.md has what was measured.
+    Raises:
+        UserError: the model has fewer positions than the limits allow tokens.
     """
-    return float(0.8 * width**-0.5)
-
-
-@torch.no_grad()
-def _enlarge_attention(model: Model, scale: float) -> None:
-    """Give T5's projections their usual scale again, or sources are noticed late."""
-    for name, weight in model.named_parameters():
-        if name.split(".")[-2] in ATTENTION:
-            weight.div_(scale)
-
-
-def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizerBase, longest: int) -> PretrainedConfig:
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    if config.architecture == "llama":
-        return LlamaConfig(
-            vocab_size=rows,
-            hidden_size=config.width,
-            intermediate_size=config.feed_forward,
-            num_hidden_layers=config.layers,
-            num_attention_heads=config.heads,
-            max_position_embeddings=max(longest, 512),
-            tie_word_embeddings=True,
-            bos_token_id=tokenizer.bos_token_id,
-            **ids,
-        )
-    multilingual = config.architecture == "mt5"
-    return (MT5Config if multilingual else T5Config)(
-        vocab_size=rows,
-        d_model=config.width,
-        d_kv=config.width // config.heads,
-        d_ff=config.feed_forward,
-        num_layers=config.layers,
-        num_heads=config.heads,
-        dropout_rate=config.dropout,
-        initializer_factor=small_scale(config.width),
-        feed_forward_proj="gated-gelu" if multilingual else "relu",
-        tie_word_embeddings=False,  # shared ones would have to be large for the one end and small for the other
-        decoder_start_token_id=tokenizer.pad_token_id,
-        **ids,
-    )
+    most = backbone.family.most_positions(backbone.model)
+    if most is None:
+        return
+    start = len(backbone.family.start_ids(backbone.model)) - 1
+    written = start + (0 if warmup is None else warmup + 1) + target
+    read = source + target if shown else source
+    model = f"the {most} positions of this {backbone.model.config.model_type}"
+    if read > most:
+        with_target = f" with task.max_target_tokens={target} (method.sampler=recognition)" if shown else ""
+        raise UserError(f"task.max_source_tokens={source}{with_target} is {read} tokens, more than {model}")
+    if written > most:
+        behind = "" if warmup is None else f" behind method.max_warmup_tokens={warmup} and the separator"
+        raise UserError(f"task.max_target_tokens={target}{behind} is {written} tokens, more than {model}")
 
 
 def _separator_token() -> Any:
@@ -171,26 +150,63 @@ def _separator_token() -> Any:
     return AddedToken(SEPARATOR, special=True, normalized=False)
 
 
-def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase) -> Backbone:
+def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
     if SEPARATOR not in tokenizer.get_vocab():
         tokenizer.add_tokens([_separator_token()])
-    if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
-        model.resize_token_embeddings(len(tokenizer))
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
+        model.resize_token_embeddings(highest + 1)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    family: Family = EncoderDecoder() if model.config.is_encoder_decoder else DecoderOnly()
     return Backbone(model, tokenizer, family, tokenizer.convert_tokens_to_ids(SEPARATOR))
+
+
+def _check_vocabulary(name: str, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tokens that were added to a tokenizer may lack an embedding, which they then get; others may not."""
+    rows = model.get_input_embeddings().weight.shape[0]
+    beyond = [index for index in tokenizer.get_vocab().values() if index >= rows]
+    if set(beyond) - tokenizer.added_tokens_decoder.keys():
+        raise UserError(
+            f"the tokenizer of {name} has token ids up to {max(beyond)}, and the model embeddings for {rows} tokens: "
+            "they do not belong together"
+        )
+    if beyond:
+        log.warning("%d added tokens of the tokenizer of %s have no embedding: they get new ones", len(beyond), name)
+
+
+@torch.no_grad()
+def _check_likelihood(name: str, backbone: Backbone) -> None:
+    """Our logits are those of the model's own forward pass: some setting in config.json may say otherwise."""
+    model, family = backbone.model, backbone.family
+    ids = torch.arange(4)[None] % family.output_weight(model).shape[0]
+    mask, written = torch.ones_like(ids), torch.stack([ids[:, :3], ids[:, 1:]], dim=1)
+    try:
+        ours = family.logits(model, family.hidden(model, family.encode(model, ids, mask), written, written >= 0))[0]
+        pair = (ids.expand(2, -1), mask.expand(2, -1), written[0], written[0] >= 0)
+        plain = family.plain_logits(model, *pair)
+    except Exception as error:  # whatever a setting makes transformers raise
+        raise UserError(f"{name} cannot be used as its config.json has it: {one_line(error)}") from error
+    if not torch.allclose(ours, plain, rtol=1e-3, atol=1e-3 * max(1.0, plain.abs().max().item())):
+        raise UserError(f"{name} computes other logits than this program knows of a {model.config.model_type}")
 
 
 def save(
     backbone: Backbone, folder: Path, settings: dict[str, Any], state: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """A plain Hugging Face checkpoint and `settings` as `warmup_config.json`; AutoModel*.from_pretrained loads it."""
+    """A plain Hugging Face checkpoint and `settings` as `warmup_config.json`; AutoModel*.from_pretrained loads it.
+
+    Generation settings that the model came with are put back as they were: transformers would refuse to save some.
+    """
     try:
-        backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+        with own_settings_aside(backbone.model):
+            backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
         backbone.tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the model to {folder}: {getattr(error, 'strerror', None) or error}") from error
+    own = backbone.own_settings
+    for file, content in ((FILE, own.in_config if own.file is None else own.file), ("config.json", own.in_config)):
+        if content:
+            write_json(folder / file, read_json(folder / file) | content)
     write_json(folder / SETTINGS_FILE, settings)
 
 

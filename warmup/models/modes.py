@@ -30,22 +30,36 @@ def evaluation_mode(parts: Iterable[nn.Module]) -> Iterator[None]:
             part.training = True
 
 
-def dropout_off(module: nn.Module) -> AbstractContextManager[None]:
+RATES = ("dropout", "activation_dropout", "layerdrop")  # of blocks that drop out themselves, BART's
+
+
+@contextmanager
+def dropout_off(module: nn.Module) -> Iterator[None]:
     """Evaluation mode for everything in `module` but the switches of gradient checkpointing.
 
     Hugging Face blocks recompute activations only where `training` is set, so those flags are left alone; dropout
-    lives in the layers inside them, or in attention modules that read their own flag.
+    lives in the layers inside them, in attention modules that read their own flag, or in rates, which are 0 meanwhile.
     """
-    switches = (GradientCheckpointingLayer, PreTrainedModel)
-    return evaluation_mode(part for part in module.modules() if not isinstance(part, switches))
+    switches = [part for part in module.modules() if isinstance(part, (GradientCheckpointingLayer, PreTrainedModel))]
+    rates = [(part, name, getattr(part, name, None)) for part in switches for name in RATES]
+    found = [(part, name, rate) for part, name, rate in rates if isinstance(rate, float)]
+    for part, name, _ in found:
+        setattr(part, name, 0.0)
+    try:
+        with evaluation_mode(set(module.modules()) - set(switches)):
+            yield
+    finally:
+        for part, name, rate in found:
+            setattr(part, name, rate)
 
 
 @dataclass
 class SharedDropout:
     """One dropout mask for all continuations of an input, wherever `module` drops out activations.
 
-    Attention weights are not dropped. The masks [B, 1, longest, width] are drawn when first needed and kept, so
-    that rows read later, and activations recomputed in the backward pass, meet the same ones.
+    Attention weights are not dropped, nor is anything that a block drops without a module for it (BART). The masks
+    [B, 1, longest, width] are drawn when first needed and kept, so that rows read later, and activations recomputed in
+    the backward pass, meet the same ones.
     """
 
     module: nn.Module

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
+from warmup.models.model_types import FAMILIES
+
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>", "<s>"]
 
 
@@ -14,7 +16,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, architecture: st
     """Byte-level BPE: any text is representable, and decoding gives the text back.
 
     Called on a plain text it does what the family's published tokenizers do: T5 ends a text with `</s>`,
-    Llama begins it with `<s>`.
+    Llama begins it with `<s>`, BART does both.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -27,7 +29,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, architecture: st
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    template = "<s> $A" if architecture == "llama" else "$A </s>"
+    template = FAMILIES[architecture].template
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
     )
@@ -36,7 +38,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, architecture: st
         pad_token="<pad>",
         eos_token="</s>",
         unk_token="<unk>",
-        bos_token="<s>" if architecture == "llama" else None,
+        bos_token="<s>" if "<s>" in template else None,
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
     )

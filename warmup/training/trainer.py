@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from warmup.errors import UserError
+from warmup.models.checkpoints import read_checkpoint
 from warmup.models.loading import save
 from warmup.training.method_model import MethodModel
 
@@ -183,7 +184,7 @@ class WarmupTrainer(Trainer):
 
     def _load_weights(self, checkpoint: str) -> None:
         inner = self.method_model.model
-        inner.load_state_dict(type(inner).from_pretrained(checkpoint, dtype=torch.float32).state_dict())
+        inner.load_state_dict(read_checkpoint(checkpoint, local_files_only=True).model.state_dict())
 
 
 def _short(logs: dict[str, float]) -> str:

@@ -1,0 +1,111 @@
+"""Reading checkpoints: nothing of one is used before it is known to be whole, and of a type that we know."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, GenerationConfig, PretrainedConfig
+from transformers.utils import cached_file
+
+from warmup.errors import UserError
+from warmup.models.families import Family, Model
+from warmup.models.generation import FILE, neutral_settings, settings_in, without_settings
+from warmup.models.model_types import family_of
+
+NAMED = 3  # tensors of each fault
+
+
+@dataclass
+class OwnSettings:
+    """Generation settings that a checkpoint came with, as its files say them: kept for saving, and not used."""
+
+    in_config: dict[str, Any] = field(default_factory=dict)  # of config.json
+    file: dict[str, Any] | None = None  # generation_config.json
+
+    def not_used(self) -> dict[str, Any]:
+        """Those that would have changed answers."""
+        return {**self.in_config, **settings_in(self.file or {})}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model with all its weights, in evaluation mode and float32."""
+
+    model: Model
+    family: Family
+    own_settings: OwnSettings
+
+
+def read_checkpoint(name: str, **where: Any) -> Checkpoint:
+    """The model of a folder or of the hub; `where` as `from_pretrained` takes it (revision, local_files_only).
+
+    Raises:
+        UserError: a type that is not in the table; tensors that are missing, left over, of another shape or not finite.
+        Exception: whatever transformers raises where files are missing or broken.
+    """
+    raw, _ = PretrainedConfig.get_config_dict(name, **where)
+    family = family_of(raw, name)
+    own = OwnSettings(settings_in(raw), _generation_file(name, **where))
+    config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+    without_settings(config, own.in_config)
+    config.return_dict = True
+    model, info = family.auto.from_pretrained(
+        name,
+        config=config,
+        dtype=torch.float32,
+        generation_config=GenerationConfig(),  # or transformers reads, and checks, the checkpoint's
+        trust_remote_code=False,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,  # they are refused below, by name
+        **where,
+    )
+    _check_complete(name, info)
+    _check_finite(name, model)
+    model.generation_config = neutral_settings(model.config)
+    return Checkpoint(model, family, own)
+
+
+def _generation_file(name: str, **where: Any) -> dict[str, Any] | None:
+    found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False, **where)
+    if found is None:
+        return None
+    try:
+        content = json.loads(Path(found).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{FILE} of {name} is not valid JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{FILE} of {name} is not a JSON object")
+    return content
+
+
+def _check_complete(name: str, info: dict[str, Any]) -> None:
+    """Refuse what Hugging Face reports: it would go on with new random weights, or without some of the file's."""
+    mismatched = [
+        f"{key} (file {list(saved)}, config.json {list(wanted)})"
+        for key, saved, wanted in sorted(info["mismatched_keys"])
+    ]
+    faults = [
+        _named("missing", sorted(info["missing_keys"])),
+        _named("of another shape", mismatched),
+        _named("not of this model", sorted(info["unexpected_keys"])),
+        _named("unreadable", [str(message).splitlines()[0] for message in info.get("error_msgs") or []]),
+    ]
+    if any(faults):
+        raise UserError(f"the weights of {name} do not fit its config.json: {'; '.join(filter(None, faults))}")
+
+
+def _check_finite(name: str, model: Model) -> None:
+    tensors = model.state_dict().items()
+    broken = [key for key, value in tensors if value.is_floating_point() and not value.isfinite().all()]
+    if broken:
+        raise UserError(f"the weights of {name} are not all finite: {_named('NaN or infinite', broken)}")
+
+
+def _named(fault: str, found: list[str]) -> str:
+    """`2 missing (a, b)`, or nothing."""
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    return f"{len(found)} {fault} ({', '.join(found[:NAMED])}{more})" if found else ""
