@@ -6,6 +6,8 @@ import bz2
 import gzip
 import json
 import lzma
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -16,6 +18,7 @@ from hypothesis import strategies as st
 from tests.data.test_local import columns, write
 from warmup.data.local import read_parallel, read_table, read_text
 from warmup.errors import UserError
+from warmup.evaluation.prediction_files import read_scorable
 
 # what Python's str.splitlines or its text files end a line at, and others do not
 IN_A_LINE = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]
@@ -137,12 +140,20 @@ ANY_BYTES = st.one_of(st.binary(max_size=60), st.lists(st.sampled_from(PIECES), 
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path: Path, name: str, content: bytes, zipped: bool) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(content)[: len(content) + 20] if zipped else content)
-    readers = [lambda: read_text(str(path)) if name == "a.txt" else read_table(str(path))]
-    readers += [lambda: read_parallel(str(path), str(path), "source", "target")]
-    for reader in readers:
-        try:
-            rows = list(reader())
-        except UserError as error:
-            assert str(path) in str(error) and len(str(error).splitlines()) == 1
-        else:
-            assert all(where.startswith(f"{path}, ") for _, where in rows)
+    text = name == "a.txt"
+    with one_line_about(path):
+        rows = list(read_text(str(path)) if text else read_table(str(path)))
+        assert all(where.startswith(f"{path}, ") for _, where in rows)
+    with one_line_about(path):
+        list(read_parallel(str(path), str(path), "source", "target"))
+    with one_line_about(path):
+        read_scorable(str(path), str(path), None)
+
+
+@contextmanager
+def one_line_about(path: Path) -> Iterator[None]:
+    """Lets a `UserError` pass that is one line and names the file."""
+    try:
+        yield
+    except UserError as error:
+        assert str(path) in str(error) and len(str(error).splitlines()) == 1
