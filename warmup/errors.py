@@ -10,7 +10,8 @@ class UserError(Exception):
     """Something the user can mend: shown as a single line, without a traceback, exit status 2."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        super().__init__(line.encode("utf-8", "backslashreplace").decode("utf-8"))  # half a character of broken data
 
 
 def one_line(error: Exception) -> str:

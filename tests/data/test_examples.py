@@ -94,6 +94,11 @@ def test_numbers_become_text_and_structures_are_refused() -> None:
     assert "field 'source' is a dict, not text" in error_of(TRANSLATION, {"source": {"a": 1}, "target": "b"})
 
 
+@pytest.mark.parametrize(("number", "name"), [(float("inf"), "Infinity"), (float("-inf"), "-Infinity")])
+def test_a_number_that_json_does_not_have_is_refused(number: float, name: str) -> None:
+    assert f"field 'source' is {name}, not text" in error_of(TRANSLATION, {"source": number, "target": "b"})
+
+
 def test_half_a_character_is_refused_since_no_output_file_could_hold_it() -> None:
     assert "surrogate" in error_of(TRANSLATION, {"source": json.loads('"x\\ud83d"'), "target": "b"})
 
@@ -128,6 +133,36 @@ def test_options_may_be_json_because_csv_has_no_lists() -> None:
     assert LOGIQA.example(as_text, "here") == LOGIQA.example(QUESTION, "here")
 
 
-@pytest.mark.parametrize("options", [["a", "b", "c"], ["a", "b", "c", " "], ["a", "b", "c", 4], "a, b", '"abc"', {}, 4])
+@pytest.mark.parametrize(
+    ("options", "worded"),
+    [
+        ([1, 2.5, -3, 1e30], "A) 1 B) 2.5 C) -3 D) 1e+30"),
+        (["a", "b", "c", 4], "A) a B) b C) c D) 4"),
+        ("[1, 2, 3, 4]", "A) 1 B) 2 C) 3 D) 4"),
+        (f"[1, 2, 3, 1{'0' * 5000}]", f"A) 1 B) 2 C) 3 D) 1{'0' * 5000}"),
+        ('["a", "b", "none", 1e999]', "A) a B) b C) none D) 1e999"),
+    ],
+)
+def test_options_that_are_numbers_are_worded_as_json_writes_them(options: Any, worded: str) -> None:
+    assert worded in LOGIQA.example({**QUESTION, "options": options}, "here").prompt
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["a", "b", "c"],
+        ["a", "b", "c", " "],
+        ["a", "b", "c", None],
+        ["a", "b", "c", ["d"]],
+        ["a", "b", "c", float("nan")],
+        ["a", "b", "c", "\ud83d"],
+        "[1, 2, 3, NaN]",
+        "a, b",
+        '"abc"',
+        "[" * 100_000,
+        {},
+        4,
+    ],
+)
 def test_options_that_are_not_four_texts(options: Any) -> None:
     assert "option" in error_of(LOGIQA, {**QUESTION, "options": options})

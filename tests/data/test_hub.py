@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,10 @@ from typing import Any
 import datasets
 import huggingface_hub
 import pandas as pd
+import pyarrow as pa
 import pytest
 from huggingface_hub import constants
+from pyarrow import parquet
 
 from warmup.config.schema import HubData, HubSplit, TaskConfig
 from warmup.data import hub
@@ -106,6 +111,105 @@ def test_a_wrong_configuration_split_or_column_names_what_there_is(wmt: str) -> 
         load_splits(TRANSLATION, HubData(train=split), ["train"])
     with pytest.raises(UserError, match="data.train.fields='{source: COLUMN}'"):
         load_splits(TRANSLATION, HubData(train=HubSplit(path=wmt, name="de-en")), ["train"])
+
+
+def rows(split: HubSplit) -> list[dict[str, Any]]:
+    return [record for record, _ in hub.read_hub(split, "data.train")]
+
+
+def numbered(count: int, **info: Any) -> datasets.Dataset:
+    return datasets.Dataset.from_list([{"source": f"s{n}", "target": f"t{n}"} for n in range(count)], **info)
+
+
+def leave_a_cache_file(folder: Path) -> None:
+    """As any later `map` leaves it beside the data."""
+    datasets.load_from_disk(str(folder)).map(lambda record: {"source": record["source"] + " changed"})
+    assert list(folder.glob("cache-*.arrow"))
+
+
+def test_a_saved_data_set_is_read_without_its_cache_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    numbered(32).save_to_disk(tmp_path / "one", num_shards=3)  # more data than state files, as large sets have
+    leave_a_cache_file(tmp_path / "one")
+    capfd.readouterr()
+    data = HubData(train=HubSplit(path=str(tmp_path / "one")))
+    task = TaskConfig(name="custom", source_template="{source}", target_template="{target}")
+    examples = load_splits(task, data, ["train"]).train
+    assert [(e.source, e.target) for e in examples] == [(f"s{n}", f"t{n}") for n in range(32)]
+    assert "".join(capfd.readouterr()) == ""
+    assert [row["source"] for row in rows(HubSplit(path=str(tmp_path / "one"), split="train[-2:]"))] == ["s30", "s31"]
+    assert error_of(HubSplit(path=str(tmp_path / "one"), split="test")) == (
+        "data.train.split is 'test'; allowed: train"  # never the rows of another split under this name
+    )
+    numbered(2, split=datasets.Split.TEST).save_to_disk(tmp_path / "test")
+    assert len(rows(HubSplit(path=str(tmp_path / "test"), split="test"))) == 2
+    assert "allowed: test" in error_of(HubSplit(path=str(tmp_path / "test"), split="train"))
+
+
+def test_a_saved_dictionary_has_splits_and_parts_of_them(tmp_path: Path) -> None:
+    folder = str(tmp_path / "both")
+    parts = {"train": numbered(40), "test": numbered(3, info=datasets.DatasetInfo(config_name="de-en"))}
+    datasets.DatasetDict(parts).save_to_disk(folder)
+    leave_a_cache_file(tmp_path / "both" / "train")
+    assert rows(HubSplit(path=folder)) == list(parts["train"])
+    assert rows(HubSplit(path=folder, split="train[:10%]+test[1:]", name="de-en")) == [
+        {"source": f"s{n}", "target": f"t{n}"} for n in (0, 1, 2, 3, 1, 2)
+    ]
+    assert error_of(HubSplit(path=folder, split="tests")) == (
+        "data.train.split is 'tests'; allowed: train, test; did you mean 'test'?"
+    )
+    assert "'train[:1000]'" in error_of(HubSplit(path=folder, split="train[:x]"))
+    assert "data.train.name is 'fr-en'; allowed: de-en, null" in error_of(HubSplit(path=folder, name="fr-en"))
+    assert len(rows(HubSplit(path=f"{folder}/train"))) == 40
+    (tmp_path / "both" / "dataset_dict.json").unlink()
+    assert f"name one of them, as in data.train.path={folder}/test" in error_of(HubSplit(path=folder))
+    (tmp_path / "both" / "train" / "dataset_info.json").unlink()
+    assert "was written by save_to_disk and cannot be read" in error_of(HubSplit(path=f"{folder}/train"))
+
+
+def test_cache_files_among_plain_data_files_are_not_read(tmp_path: Path) -> None:
+    numbered(2).save_to_disk(tmp_path / "saved")
+    (shard,) = (tmp_path / "saved").glob("*.arrow")
+    (tmp_path / "plain").mkdir()
+    plain = str(tmp_path / "plain")
+    shard.rename(f"{plain}/train.arrow")
+    shutil.copy(f"{plain}/train.arrow", f"{plain}/cache-0a1b.arrow")
+    assert len(rows(HubSplit(path=plain))) == 2  # the name of a split leaves the others out
+    os.rename(f"{plain}/train.arrow", f"{plain}/pairs.arrow")
+    assert "cache-0a1b.arrow, a cache file of the datasets library" in error_of(HubSplit(path=plain))
+
+
+def test_a_folder_of_parquet_with_an_empty_first_row_group(tmp_path: Path) -> None:
+    table = pa.table({"source": ["a", "b"], "target": ["c", "d"]})
+    with parquet.ParquetWriter(tmp_path / "train.parquet", table.schema) as writer:
+        writer.write_table(table.slice(0, 0))
+        writer.write_table(table)
+    assert rows(HubSplit(path=str(tmp_path), split="train[:1]")) == [{"source": "a", "target": "c"}]
+
+
+@pytest.mark.parametrize("name", ["train.csv", "train.txt", "train.csv.gz"])
+def test_a_carriage_return_where_the_library_would_end_the_line_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+
+    def write(content: bytes) -> None:
+        (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+
+    write(b"text\r\none\r\n")
+    assert rows(HubSplit(path=str(folder)))[-1] == {"text": "one"}
+    write(b"text\r\none\r\ntw\ro\r\n")
+    message = error_of(HubSplit(path=str(folder)))
+    assert message.startswith(f"{folder}/{name}, line 3: a carriage return") and "data=local" in message
+
+
+def test_a_folder_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    monkeypatch.setattr(datasets.load, "get_session", lambda: asked.append(True))
+    (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
+    assert rows(HubSplit(path=str(tmp_path))) == [{"a": 1}]
+    assert not asked
+    assert datasets.config.HF_UPDATE_DOWNLOAD_COUNTS  # the setting is the user's again
 
 
 def test_folders_that_hold_no_data(tmp_path: Path) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 
 import datasets
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from warmup.data.local import read_parallel, read_table, read_text
 from warmup.errors import UserError
@@ -24,6 +26,11 @@ def write(path: Path, content: str | bytes) -> str:
     data = content.encode() if isinstance(content, str) else content
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
     return str(path)
+
+
+def columns(path: str) -> list[list[Any]]:
+    """The values of each record, which all name the same fields."""
+    return [list(record.values()) for record, _ in read_table(path)]
 
 
 def error_of(path: str) -> str:
@@ -111,14 +118,11 @@ def test_large_files_are_read_lazily_and_leave_nothing_behind(
     assert "".join(capfd.readouterr()) == ""
 
 
-def test_reading_a_file_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
-    monkeypatch.setattr(datasets.load, "get_session", lambda: asked.append(True))
-    assert list(read_table(write(tmp_path / "a.jsonl", JSON_LINES)))
-    assert not asked
-    assert datasets.config.HF_UPDATE_DOWNLOAD_COUNTS  # the setting is the user's again
+def test_numbers_of_json_that_python_does_not_read_are_the_text_that_stands_there(tmp_path: Path) -> None:
+    long = "-" + "7" * 5000
+    path = write(tmp_path / "a.jsonl", f'{{"source": {long}, "target": 1e999}}\n')
+    assert list(read_table(path)) == [({"source": long, "target": "1e999"}, f"{path}, line 1")]
+    assert columns(write(tmp_path / "a.json", f'[{{"a": [{long}]}}]')) == [[[long]]]
 
 
 @pytest.mark.parametrize(
@@ -128,6 +132,11 @@ def test_reading_a_file_asks_no_server(tmp_path: Path, monkeypatch: pytest.Monke
         ('{"a": 1} {"a": 2}', "not JSON"),
         ("[1, 2]", "not a JSON object but a list"),
         ('"text"', "not a JSON object but a str"),
+        ('{"a": 1, "b": 2, "a": 3}', "the key 'a' is there twice"),
+        ('{"b": [{"\\ud800": 1, "\\ud800": 3}]}', "the key '\\ud800' is there twice"),
+        ('{"a": "b\rc"}', "not JSON: Invalid control character"),
+        ('{"a": 1}\r{"a": 2}', "not JSON: Extra data"),
+        ("[" * 100_000, "not a record: nested too deeply"),
     ],
 )
 def test_a_json_line_that_is_no_record(tmp_path: Path, line: str, complaint: str) -> None:
@@ -148,10 +157,58 @@ def test_a_broken_json_array(tmp_path: Path) -> None:
         ("a,b\n1,2,3\n", "line 2: 3 values, but the header names 2 columns"),
         ('a,b\n1,"2\n', "line 2: not a table of values: unexpected end of data"),
         ("a,a\n1,2\n", "line 1: the header names a column twice"),
+        ("a,b,,\n1,2,,\n1,2,3,\n", "line 3: the header has no name for column 3, which holds '3'"),
+        ("a,,b\n1,2,3\n", "line 2: the header has no name for column 2, which holds '2'"),
+        ("a,b,,\n1\n", "line 2: 1 values, but the header names 2 columns"),
+        ("a,b,,\n1,2,,,\n", "line 2: 5 values, but the header names 2 columns"),
     ],
 )
 def test_a_broken_csv(tmp_path: Path, text: str, complaint: str) -> None:
     assert complaint in error_of(write(tmp_path / "a.csv", text))
+
+
+def test_long_cells_are_read(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    assert columns(write(tmp_path / "a.csv", f'a,b\n{long},"{long}"\n')) == [[long, long]]
+    assert columns(write(tmp_path / "a.tsv", f"a\tb\n{long}\ty\n")) == [[long, "y"]]
+
+
+@pytest.mark.parametrize(("kind", "between"), [("csv", ","), ("tsv", "\t")])
+def test_empty_columns_and_rows_that_excel_writes(
+    tmp_path: Path, kind: str, between: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    lines = ["source,target,, ", "a,b,,", "c,d", ",,,", "", "e,f, ,", ",,,", ",,"]
+    path = write(tmp_path / f"a.{kind}", "\r\n".join(lines).replace(",", between) + "\r\n")
+    rows = list(read_table(path))
+    assert [record for record, _ in rows][:2] == [{"source": "a", "target": "b"}, {"source": "c", "target": "d"}]
+    assert [list(record.values()) for record, _ in rows[2:]] == [["", ""], ["e", "f"]]  # an empty row in between counts
+    assert [where for _, where in rows] == [f"{path}, line {number}" for number in (2, 3, 4, 6)]
+    assert "the last 2 rows have no value" in caplog.text
+
+
+def test_the_row_names_of_a_data_frame_are_no_field(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"source": ["a", "b"], "target": ["c", "d"]})
+    frame.to_csv(tmp_path / "a.csv")
+    assert [record for record, _ in read_table(str(tmp_path / "a.csv"))] == frame.to_dict("records")
+
+
+@pytest.mark.parametrize(("kind", "empty"), [("csv", '""'), ("csv", ""), ("tsv", "")])
+def test_in_a_table_of_one_column_an_empty_line_is_an_empty_value(tmp_path: Path, kind: str, empty: str) -> None:
+    path = write(tmp_path / f"a.{kind}", f"prediction\na\n{empty}\nb\n{empty}\n")
+    assert columns(path) == [["a"], [""], ["b"], [""]]
+
+
+def test_parquet_with_empty_row_groups(tmp_path: Path) -> None:
+    full = pa.table({"source": ["a", "b"], "target": ["c", "d"]})
+    with parquet.ParquetWriter(tmp_path / "a.parquet", full.schema) as writer:
+        for part in (full.slice(0, 0), full.slice(0, 1), full.slice(0, 0), full.slice(1)):
+            writer.write_table(part)
+    assert parquet.ParquetFile(tmp_path / "a.parquet").metadata.row_group(0).num_rows == 0
+    assert columns(str(tmp_path / "a.parquet")) == [["a", "c"], ["b", "d"]]
+    parquet.write_table(full.slice(0, 0), tmp_path / "none.parquet")
+    assert columns(str(tmp_path / "none.parquet")) == []
+    parquet.write_table(pa.table([[1], [2]], names=["a", "a"]), tmp_path / "twice.parquet")
+    assert "a column is there twice: a, a" in error_of(str(tmp_path / "twice.parquet"))
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmup.config.schema import TOY_LANGUAGE
 from warmup.config.templates import check_option_template, record_fields
+from warmup.data.json_text import parse_json
 from warmup.errors import UserError, nearest, wrong_value
 
 if TYPE_CHECKING:
@@ -128,13 +130,28 @@ class Wording:
             raise missing_field(name, record, where, "data.fields")
         if self._is_choice(name):
             return _options(value, where) if name == "options" else _answer(value, where)
-        if isinstance(value, str):
-            if _SURROGATE.search(value):
-                raise UserError(f"{where}: field '{name}' holds half a character (a lone surrogate); UTF-8 has none")
-            return value
-        if isinstance(value, (bool, int, float)):
-            return json.dumps(value)
-        raise UserError(f"{where}: field '{name}' is a {type(value).__name__}, not text")
+        return text_of(value, f"{where}: field '{name}'")
+
+
+def text_of(value: Any, what: str) -> str:
+    """`value` as text: a text as it is, a number or a truth value as JSON writes it.
+
+    Args:
+        value: a value of a record.
+        what: what it is ("train.jsonl, line 7: field 'source'"): every error begins with it.
+
+    Raises:
+        UserError: it is nothing of these, or not to be written in UTF-8 or JSON.
+    """
+    if isinstance(value, str):
+        if _SURROGATE.search(value):
+            raise UserError(f"{what} holds half a character (a lone surrogate); UTF-8 has none")
+        return value
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{what} is {json.dumps(value)}, not text and no number of JSON either")
+    if isinstance(value, (bool, int, float)):
+        return json.dumps(value)
+    raise UserError(f"{what} is {'null' if value is None else f'a {type(value).__name__}'}, not text")
 
 
 def missing_field(name: str, record: Mapping[str, Any], where: str, key: str) -> UserError:
@@ -156,19 +173,19 @@ def listing(names: Iterable[str], limit: int = 20) -> str:
 
 
 def _options(value: Any, where: str) -> str:
-    """`A) ... B) ... C) ... D) ...`; `value` is a list of four texts, or JSON of one (CSV has no lists)."""
+    """`A) ... B) ... C) ... D) ...`; `value` is a list of four texts or numbers, or JSON of one (CSV has no lists)."""
     if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except ValueError as error:
-            raise UserError(f"{where}: options is not a JSON list of {len(LABELS)} texts: {error}") from error
+        value = parse_json(value, f"{where}: options, a JSON list of {len(LABELS)} texts")
     if not isinstance(value, (list, tuple)) or len(value) != len(LABELS):
         found = f"a list of {len(value)}" if isinstance(value, (list, tuple)) else f"a {type(value).__name__}"
         raise UserError(f"{where}: options is {found}; allowed: a list of {len(LABELS)} texts")
-    for label, option in zip(LABELS, value, strict=True):
-        if not isinstance(option, str) or not option.strip():
-            raise UserError(f"{where}: option {label} is {option!r}; allowed: a text that is not empty")
-    return " ".join(f"{label}) {option.strip()}" for label, option in zip(LABELS, value, strict=True))
+    options = {
+        label: text_of(option, f"{where}: option {label}").strip() for label, option in zip(LABELS, value, strict=True)
+    }
+    for label, option in options.items():
+        if not option:
+            raise UserError(f"{where}: option {label} is empty")
+    return " ".join(f"{label}) {option}" for label, option in options.items())
 
 
 def _answer(value: Any, where: str) -> str:

@@ -1,12 +1,15 @@
-"""Reading data sets of the Hugging Face hub, or local folders of the same layout, with errors of one line."""
+"""Reading data sets of the Hugging Face hub, local folders of the same layout, and what `save_to_disk` wrote."""
 
 from __future__ import annotations
 
 import ast
+import fnmatch
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import datasets
@@ -14,7 +17,8 @@ from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.examples import listing
-from warmup.data.local import Row, changed, silent_datasets
+from warmup.data.local import Row
+from warmup.data.text_lines import opened
 from warmup.environment import hub_answers
 from warmup.errors import UserError, nearest, wrong_value
 
@@ -42,21 +46,106 @@ def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
 def _load(path: str, split: HubSplit, key: str) -> datasets.Dataset:
     local = os.path.isdir(path)
     offline = not local and not constants.HF_HUB_OFFLINE and not hub_answers()
-    with silent_datasets(), _no_bars() if local else nullcontext(), _offline_mode() if offline else nullcontext():
+    with _silent_datasets(), _no_bars() if local else nullcontext(), _offline_mode() if offline else nullcontext():
         try:
-            return datasets.load_dataset(path, split.name, split=split.split)
+            if not local:
+                return datasets.load_dataset(path, split.name, split=split.split)
+            return _load_saved(path, split, key) if _is_saved(Path(path)) else _load_folder(path, split, key)
+        except UserError:
+            raise
         except Exception as error:
             raise _explained(error, split, key) from error
+
+
+def _is_saved(folder: Path) -> bool:
+    """Whether `save_to_disk` wrote the folder: a data set, or a dictionary of them."""
+    state = folder / datasets.config.DATASET_STATE_JSON_FILENAME
+    return (folder / datasets.config.DATASETDICT_JSON_FILENAME).is_file() or (
+        state.is_file() and any(folder.glob("*.arrow"))  # a state.json alone may be data on states
+    )
+
+
+def _load_saved(path: str, split: HubSplit, key: str) -> datasets.Dataset:
+    """The chosen split, or part of one, of a folder written by `save_to_disk`; without its cache files.
+
+    A data set that was saved alone, without knowing what split it is, is "train", as the library has it elsewhere.
+    """
+    try:
+        saved = datasets.load_from_disk(path)
+    except Exception as error:
+        what = f"{key}.path={split.path} was written by save_to_disk and cannot be read"
+        raise UserError(f"{what}: {type(error).__name__}: {error}") from error
+    parts = saved if isinstance(saved, dict) else {str(saved.split or datasets.Split.TRAIN): saved}
+    names = sorted({part.info.config_name for part in parts.values()} - {None})
+    if split.name and split.name not in names:
+        allowed = f"{listing([*names, 'null'])} ({split.path} was written by save_to_disk, which keeps one alone)"
+        raise wrong_value(f"{key}.name", split.name, allowed, nearest(split.name, names))
+    lengths = {name: len(part) for name, part in parts.items()}
+    chosen = datasets.ReadInstruction.from_spec(split.split).to_absolute(lengths)
+    return datasets.concatenate_datasets([parts[part.splitname].select(range(part.from_, part.to)) for part in chosen])
+
+
+def _load_folder(path: str, split: HubSplit, key: str) -> datasets.Dataset:
+    """The chosen split of a folder of plain data files (Parquet, JSON, CSV, ...)."""
+    builder = datasets.load_dataset_builder(path, split.name)
+    for file in sorted({file for files in builder.config.data_files.values() for file in files}):
+        _check_data_file(file, builder.name, split, key)
+    if builder.name == "parquet":
+        builder.config.batch_size = 1000  # the library takes the first row group's size, which may be 0
+    builder.download_and_prepare()
+    return builder.as_dataset(split=split.split)
+
+
+def _check_data_file(file: str, kind: str, split: HubSplit, key: str) -> None:
+    """Raises UserError for files that the library would read as something else than they are."""
+    folder, name = os.path.split(file)
+    what = f"{key}.path={split.path}"
+    if os.path.exists(os.path.join(folder, datasets.config.DATASET_STATE_JSON_FILENAME)) and kind in ("arrow", "json"):
+        raise UserError(f"{what} holds folders written by save_to_disk; name one of them, as in {key}.path={folder}")
+    if fnmatch.fnmatch(name, "cache-*.arrow"):
+        raise UserError(f"{what} holds {file}, a cache file of the datasets library and no data; remove it")
+    if kind not in ("csv", "text"):
+        return
+    with opened(file) as content:
+        for number, line in enumerate(content, start=1):
+            if re.search(rb"\r[^\n]", line):
+                raise UserError(
+                    f"{file}, line {number}: a carriage return inside the line, where the datasets library would end "
+                    f"it; read the file with data=local {key}={file}"
+                )
 
 
 @contextmanager
 def _offline_mode() -> Iterator[None]:
     """As with HF_HUB_OFFLINE=1: a cached copy is used, without a try at the network."""
     with (
-        changed(constants, "HF_HUB_OFFLINE", True),
-        changed(datasets.config, "HF_HUB_OFFLINE", True),
+        _changed(constants, "HF_HUB_OFFLINE", True),
+        _changed(datasets.config, "HF_HUB_OFFLINE", True),
     ):
         yield
+
+
+@contextmanager
+def _silent_datasets() -> Iterator[None]:
+    """The `datasets` library without its messages (ours are shorter) and without reporting each load to its servers."""
+    level = datasets.logging.get_verbosity()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        with _changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):  # seconds a file where there is no network
+            yield
+    finally:
+        datasets.logging.set_verbosity(level)
+
+
+@contextmanager
+def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
+    """Another value for a library's setting that has no function to set it, put back at the end."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
 
 
 @contextmanager

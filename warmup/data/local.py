@@ -1,29 +1,31 @@
-"""Reading the user's files through the `datasets` library: tables of records, and parallel text files.
+"""Reading the user's files: tables of records, and parallel text files.
 
-JSON lines, CSV and TSV are streamed line by line with the library's text reader and parsed here, because its own
-readers guess types, fill up missing fields with nothing and do not say which line is wrong.
+Files are read line by line here and not by the `datasets` library, whose readers end lines at lone carriage returns,
+guess types, fill up missing fields with nothing and do not say which line is wrong.
 """
 
 from __future__ import annotations
 
 import csv
-import glob
 import gzip
-import json
+import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-import datasets
+from pyarrow import parquet
 
+from warmup.data.json_text import parse_json
+from warmup.data.text_lines import opened, text_lines
 from warmup.errors import UserError, nearest
 
+log = logging.getLogger(__name__)
 Row = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
+Cells = tuple[list[str], str]  # the cells of one row of a table, and where it came from
+_RETURN = "\udc0d"  # stands for a carriage return while `csv` reads, which takes it for a line end; no UTF-8 has it
 TABLE_KINDS = {
     ".jsonl": "json",
     ".ndjson": "json",
@@ -41,7 +43,7 @@ def table_kind(path: str) -> str | None:
 
 
 def read_table(path: str) -> Iterator[Row]:
-    """The records of a JSON-lines, JSON, CSV, TSV or Parquet file, plain or gzipped.
+    """The records of a JSON-lines, JSON, CSV, TSV or Parquet file, plain or gzipped (by its content).
 
     CSV and TSV values stay text. CSV quotes as usual; TSV does not quote, as in the corpora that use it.
 
@@ -59,13 +61,13 @@ def read_table(path: str) -> Iterator[Row]:
         return _json_rows(path)
     if kind == "parquet":
         return _parquet_rows(path)
-    return _csv_rows(path, ",", csv.QUOTE_MINIMAL) if kind == "csv" else _csv_rows(path, "\t", csv.QUOTE_NONE)
+    return _records(_csv_rows(path) if kind == "csv" else _tsv_rows(path), path)
 
 
 def read_text(path: str) -> Iterator[tuple[str, str]]:
     """The lines of a text file, plain or gzipped, each with where it came from; UTF-8."""
     path = check_file(path)
-    return ((line, f"{path}, line {number}") for number, line in enumerate(_lines(path), start=1))
+    return ((line, f"{path}, line {number}") for number, line in enumerate(text_lines(path), start=1))
 
 
 def read_parallel(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
@@ -78,7 +80,7 @@ def read_parallel(source: str, target: str, source_field: str, target_field: str
     for path in (source, target):
         if table_kind(path):
             raise UserError(f"{path} is a table, not a text file of one example a line; give it as data.train={path}")
-    lengths = [sum(1 for _ in _lines(path)) for path in (source, target)]
+    lengths = [sum(1 for _ in text_lines(path)) for path in (source, target)]
     if lengths[0] != lengths[1]:
         raise UserError(
             f"parallel files differ in length: {source} has {lengths[0]} lines, {target} has {lengths[1]}; "
@@ -105,7 +107,7 @@ def check_file(path: str) -> str:
 
 
 def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
-    for number, lines in enumerate(zip(_lines(source), _lines(target), strict=True), start=1):
+    for number, lines in enumerate(zip(text_lines(source), text_lines(target), strict=True), start=1):
         for path, line in zip((source, target), lines, strict=True):
             if not line.strip():
                 raise UserError(f"{path}, line {number}: the line is blank; remove it from both files, or fill it")
@@ -114,7 +116,7 @@ def _parallel_rows(source: str, target: str, source_field: str, target_field: st
 
 def _json_rows(path: str) -> Iterator[Row]:
     opened = False
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         where = f"{path}, line {number}"
@@ -122,7 +124,7 @@ def _json_rows(path: str) -> Iterator[Row]:
             yield from _json_array(path)
             return
         opened = True
-        record = _parse_json(line, where)
+        record = parse_json(line, where)
         if not isinstance(record, dict):
             raise UserError(f"{where}: not a JSON object but a {type(record).__name__}; write one {{...}} a line")
         yield record, where
@@ -130,124 +132,102 @@ def _json_rows(path: str) -> Iterator[Row]:
 
 def _json_array(path: str) -> Iterator[Row]:
     """The records of a file that is one JSON array."""
-    records = _parse_json("\n".join(_lines(path)), path)
+    records = parse_json("\n".join(text_lines(path)), path)
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
             raise UserError(f"{path}, record {number}: not a JSON object but a {type(record).__name__}")
         yield record, f"{path}, record {number}"
 
 
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        line = f", line {error.lineno}" if "\n" in text else ""  # inside an array of many lines
-        raise UserError(f"{where}{line}: not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from error
-    except RecursionError as error:
-        raise UserError(f"{where}: not a record: nested too deeply") from error
-
-
-def _csv_rows(path: str, delimiter: str, quoting: Literal[0, 3]) -> Iterator[Row]:
-    lines = (line + "\n" for line in _lines(path))
-    reader = csv.reader(lines, delimiter=delimiter, quoting=quoting, strict=True)
-    header: list[str] | None = None
+def _csv_rows(path: str) -> Iterator[Cells]:
+    """The cells of a CSV file, which may be quoted; inside quotes a line end is text too."""
+    csv.field_size_limit(2**31 - 1)  # the module refuses cells over 131,072 characters otherwise
+    reader = csv.reader(map(_with_returns_marked, text_lines(path, keep_ends=True)), strict=True)
     while True:
         where = f"{path}, line {reader.line_num + 1}"
         try:
-            values = next(reader)
+            cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise UserError(f"{where}: not a table of values: {error}") from error
-        if not any(value.strip() for value in values):
-            continue
-        if header is None:
-            header = [name.strip() for name in values]
-            if len(set(header)) < len(header):
-                raise UserError(f"{where}: the header names a column twice: {', '.join(header)}")
-            continue
-        if len(values) != len(header):
-            raise UserError(f"{where}: {len(values)} values, but the header names {len(header)} columns")
-        yield dict(zip(header, values, strict=True)), where
+        yield [cell.replace(_RETURN, "\r") for cell in cells], where
+
+
+def _with_returns_marked(line: str) -> str:
+    end = "\r\n" if line.endswith("\r\n") else ""
+    return line.removesuffix(end).replace("\r", _RETURN) + end
+
+
+def _tsv_rows(path: str) -> Iterator[Cells]:
+    return ((line.split("\t"), f"{path}, line {number}") for number, line in enumerate(text_lines(path), start=1))
+
+
+def _records(rows: Iterator[Cells], path: str) -> Iterator[Row]:
+    """Records out of cells, the first row with a value being the header.
+
+    Blank lines are skipped, but in a table of one column, where each is an empty value. Rows without any value at
+    the end of a table, as Excel writes them, are left out and counted.
+    """
+    header: list[str] = []
+    one_column = False
+    empty_rows: list[Cells] = []  # they are rows where another follows
+    for cells, where in rows:
+        empty = not any(cell.strip() for cell in cells)
+        if not header:
+            header = [] if empty else _header(cells, where)
+            one_column = bool(header) and not any(header[1:])
+        elif one_column:
+            yield _record(header, cells or [""], where), where
+        elif empty:
+            empty_rows += [(cells, where)] if len(cells) > 1 else []
+        else:
+            for row in [*empty_rows, (cells, where)]:
+                yield _record(header, *row), row[1]
+            empty_rows = []
+    if empty_rows:
+        log.warning("%s: the last %d rows have no value in any column and are left out", path, len(empty_rows))
+
+
+def _header(cells: list[str], where: str) -> list[str]:
+    header = [name.strip() for name in cells]
+    named = [name for name in header if name]
+    if len(set(named)) < len(named):
+        raise UserError(f"{where}: the header names a column twice: {', '.join(named)}")
+    return header
+
+
+def _record(header: list[str], cells: list[str], where: str) -> dict[str, str]:
+    """The named cells of one row.
+
+    The first column may go without a name: data frames write the rows' own names there. Any other must be empty, as
+    Excel's are, which may also be missing at the end of a row.
+    """
+    named = max(number for number, name in enumerate(header, start=1) if name)
+    if not named <= len(cells) <= len(header):
+        raise UserError(f"{where}: {len(cells)} values, but the header names {named} columns")
+    for number, (name, cell) in enumerate(zip(header, cells, strict=False), start=1):
+        if not name and cell.strip() and number > 1:
+            raise UserError(f"{where}: the header has no name for column {number}, which holds {cell[:40]!r}")
+    return {name: cell for name, cell in zip(header, cells, strict=False) if name}
 
 
 def _parquet_rows(path: str) -> Iterator[Row]:
     number = 0
-    for batch in _batches("parquet", path):
-        columns = list(batch)
-        for values in zip(*batch.values(), strict=True):
-            number += 1
-            yield dict(zip(columns, values, strict=True)), f"{path}, row {number}"
-
-
-def _lines(path: str) -> Iterator[str]:
-    """The lines of a UTF-8 text file without their ends, a byte order mark dropped."""
-    for batch in _batches("text", path, encoding="utf-8-sig"):
-        yield from batch["text"]
-
-
-def _batches(builder: str, path: str, **options: Any) -> Iterator[dict[str, list[Any]]]:
-    """Columns of up to 1,000 rows at a time. Streamed: nothing is copied into a cache, and no bar is drawn."""
-    options |= {"split": "train", "streaming": True}
-    with tempfile.TemporaryDirectory() as cache:
-        try:
-            file = _unzipped(path, cache) if builder == "parquet" and path.endswith(".gz") else os.path.abspath(path)
-            with silent_datasets():
-                # escaped: the library takes a path for a pattern, and brackets in a name are only a name
-                stream = datasets.load_dataset(builder, data_files=glob.escape(file), cache_dir=cache, **options)
-                batches = iter(stream.iter(batch_size=1000))
-            while True:
-                with silent_datasets():  # not around the yield: readers of two files end in any order
-                    batch = next(batches, None)
-                if batch is None:
-                    return
-                yield batch
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}, line {_undecodable_line(path)}: not UTF-8; convert the file first") from error
-        except (EOFError, gzip.BadGzipFile) as error:
-            raise UserError(f"{path}: not a whole gzip file ({error})") from error
-        except Exception as error:
-            raise UserError(f"cannot read {path}: {error}") from error
-
-
-def _unzipped(path: str, folder: str) -> str:
-    """A copy of a gzipped file in `folder`: Parquet is read from its end, which a gzip stream cannot reach."""
-    copy = os.path.join(folder, "unzipped.parquet")
-    with gzip.open(path) as zipped, open(copy, "wb") as plain:
-        shutil.copyfileobj(zipped, plain)
-    return copy
-
-
-@contextmanager
-def silent_datasets() -> Iterator[None]:
-    """The `datasets` library without its messages (ours are shorter) and without reporting each load to its servers."""
-    level = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        with changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):  # seconds a file where there is no network
-            yield
-    finally:
-        datasets.logging.set_verbosity(level)
-
-
-@contextmanager
-def changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
-    """Another value for a library's setting that has no function to set it, put back at the end."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-def _undecodable_line(path: str) -> int:
-    """The first line that is not UTF-8, counted from 1."""
-    opener = gzip.open if path.endswith(".gz") else open
-    with opener(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                line.decode("utf-8")
-            except UnicodeDecodeError:
-                return number
-    return 1
+        with opened(path) as file, tempfile.TemporaryFile() as unzipped:
+            if isinstance(file, gzip.GzipFile):  # Parquet is read from its end, which a gzip stream cannot reach
+                shutil.copyfileobj(file, unzipped)
+                file = unzipped
+            table = parquet.ParquetFile(file)
+            columns = table.schema_arrow.names
+            if len(set(columns)) < len(columns):
+                raise UserError(f"{path}: a column is there twice: {', '.join(columns)}")
+            for batch in table.iter_batches(batch_size=1000):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield record, f"{path}, row {number}"
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow raises a dozen kinds
+        raise UserError(f"cannot read {path}, behind row {number}: {error}") from error

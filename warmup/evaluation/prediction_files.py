@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from warmup.data.examples import listing
+from warmup.data.examples import listing, text_of
 from warmup.data.local import read_table, read_text, table_kind
 from warmup.errors import UserError
 
@@ -74,15 +73,7 @@ def _text(record: Mapping[str, Any], field: str, where: str) -> str:
         present = [key for key, found in record.items() if found is not None]
         other = "" if field == "prediction" else f"; they may also come from a file of their own, {field}s=FILE"
         raise UserError(f"{where}: no field '{field}', only {listing(present)}{other}")
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return json.dumps(value)
-    if not isinstance(value, str):
-        raise UserError(f"{where}: field '{field}' is a {type(value).__name__}, not text")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise UserError(f"{where}: field '{field}' holds half a character (a lone surrogate)") from error
-    return value
+    return text_of(value, f"{where}: field '{field}'")
 
 
 def _uneven(predictions: str, answered: int, path: str, given: int) -> UserError:

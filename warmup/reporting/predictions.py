@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from warmup.data.examples import text_of
+from warmup.data.local import read_table
 from warmup.errors import UserError
 from warmup.reporting.runs import Run
 
@@ -45,11 +47,14 @@ def read_predictions(run: Run) -> Predictions:
 @lru_cache(maxsize=1)  # tests and test sets ask for the same run in turn
 def _read(path: Path, changed: int, examples: int) -> Predictions:
     try:
-        with path.open(encoding="utf-8") as file:
-            records = [json.loads(line) for line in file if line.strip()]
-        warmups = [None if record.get("warmup") is None else str(record["warmup"]) for record in records]
-        columns = [[str(record[key]) for record in records] for key in ("source", "prediction", "reference")]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        records = [record for record, _ in read_table(str(path))]
+        warmups = [
+            None if record.get("warmup") is None else text_of(record["warmup"], "a warmup") for record in records
+        ]
+        columns = [
+            [text_of(record[key], f"a {key}") for record in records] for key in ("source", "prediction", "reference")
+        ]
+    except (UserError, KeyError) as error:
         cause = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} does not hold a run's answers ({cause})") from error
     if len(records) != examples:
