@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from warmup.config.schema import METRIC_SCORES
 from warmup.evaluation import significance
 from warmup.evaluation.metrics import compute_metrics
 from warmup.evaluation.significance import PairedComparison, compare_systems, holm, summarise_seeds
@@ -189,13 +190,92 @@ def test_equal_systems_and_single_examples_prove_nothing(score: str, monkeypatch
         assert found.p_bootstrap == found.p_randomisation == found.p_value == 1
 
 
-def test_few_differing_examples_cannot_be_significant() -> None:
-    """Five of five in favour: 2 of 32 swaps are as extreme, whatever sacrebleu's strict comparison makes of it."""
-    references = sentences(30)
-    system = references.copy()
-    baseline = [noisy([text], 0.6, 1)[0] if i < 5 else text for i, text in enumerate(references)]
-    found = compare_systems("bleu", [baseline], [system], references)
-    assert found.difference > 0 and found.p_randomisation >= 2 / 32 and found.p_bootstrap >= 2 / 32
+SCORES = [score for scores in METRIC_SCORES.values() for score in scores]
+# (baseline, system, references): different texts, equal in what they are worth
+NULLS = {
+    "all zero": (["A"] * 40, [""] * 40, ["the cat sees big dogs"] * 40),
+    "all zero, the other way": ([""] * 40, ["A"] * 40, ["the cat sees big dogs"] * 40),
+    "both empty": ([""] * 40, [""] * 40, ["the cat sees big dogs"] * 40),
+    "all right": (["the big cat runs"] * 40, ["the big cat runs"] * 40, ["the big cat runs"] * 40),
+    "as good, elsewhere": (
+        ["the big cat runs"] * 20 + [""] * 20,
+        [""] * 20 + ["the big cat runs"] * 20,
+        ["the big cat runs"] * 40,
+    ),
+    "another order": (noisy(["a man sees the red house"] * 40, 0.4, 1), None, ["a man sees the red house"] * 40),
+    "wrong in other words": (["the big cat xxx"] * 40, ["the big cat zzz"] * 40, ["the big cat runs"] * 40),
+    "one example": ([""], ["the big cat runs"], ["the big cat runs"]),
+    "one example differs": ([""] + ["dog"] * 39, ["the big cat runs"] + ["dog"] * 39, ["the big cat runs"] * 40),
+}
+
+
+def compare_texts(score: str, baseline: list[str], system: list[str], references: list[str]) -> PairedComparison:
+    """As for real runs; in the neural metrics' place stands the share of the reference's words that the answer has."""
+
+    def segments(answers: list[str]) -> list[float]:
+        if score.startswith("rouge"):
+            return list(compute_metrics(["rouge"], answers, references, None, "en").scores[score].segments or [])
+        pairs = zip(answers, references, strict=True)
+        return [
+            100 * len(set(answer.split()) & set(truth.split())) / len(set(truth.split())) for answer, truth in pairs
+        ]
+
+    return compare_systems(score, [baseline], [system], references, "en", [segments(baseline)], [segments(system)])
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize("null", NULLS)
+def test_systems_that_are_worth_the_same_get_no_star(null: str, score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "BOOTSTRAP_SAMPLES", 100)
+    monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 300)
+    baseline, system, references = NULLS[null]
+    found = compare_texts(score, baseline, system or baseline[::-1], references)
+    assert np.isfinite([found.low, found.high]).all() and found.low <= found.difference <= found.high
+    if "one example" in null:
+        assert found.difference > 0
+    else:
+        assert found.difference == pytest.approx(0, abs=1e-9)
+    # of one example that differs, both ways to swap are as extreme; no difference is as extreme as any
+    assert found.p_value == found.p_bootstrap == found.p_randomisation == 1
+
+
+@pytest.mark.parametrize("score", ["bleu", "chrf"])
+def test_resampled_differences_that_equal_the_observed_one_count(score: str) -> None:
+    """Six like gains and two like losses: of the 2^8 swaps, those that only equal the observed difference count too."""
+    references = ["the big cat sees a red house"] * 8
+    right, wrong = references[0], "the big cat sees a small tree"
+    baseline, system = [wrong] * 6 + [right] * 2, [right] * 6 + [wrong] * 2
+
+    def value(answers: list[str]) -> float:
+        return compute_metrics([score], answers, references, None, "en").scores[score].value
+
+    of = [value([right] * n + [wrong] * (8 - n)) for n in range(9)]  # a corpus score asks only how many are right
+    ones = [sum(swaps) for swaps in itertools.product([0, 1], repeat=8)]
+    exact = np.mean([abs(of[8 - n] - of[n]) >= of[6] - of[2] - 1e-9 for n in ones])
+    assert exact == pytest.approx(74 / 256)  # two-sided: 2 * (28 + 8 + 1)
+    found = compare_systems(score, [baseline], [system], references, "en")
+    assert found.p_randomisation == pytest.approx(exact, abs=0.015)
+    mirrored = compare_systems(score, [system], [baseline], references, "en")
+    assert mirrored.p_randomisation == found.p_randomisation and mirrored.p_bootstrap == found.p_bootstrap
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_p_values_at_their_floor(score: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No resample is as extreme: (0 + 1) / (n + 1). Or so few examples differ that 2 of their 2^d swaps are: 2^(1-d)."""
+    monkeypatch.setattr(significance, "BOOTSTRAP_SAMPLES", 199)
+    monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 399)
+    right = "the big cat runs"
+
+    def compare(differing: int, same: int) -> PairedComparison:
+        texts = [""] * differing + [right] * same, [right] * (differing + same)
+        return compare_texts(score, *texts, texts[1])
+
+    clear = compare(40, 40)
+    assert (clear.p_bootstrap, clear.p_randomisation) == (1 / 200, 1 / 400)
+    assert clear.p_exact == (pytest.approx(2**-39) if score == "accuracy" else None)
+    few = compare(4, 0)  # every resample of the bootstrap shows the same difference, so that alone it would say 1 / 200
+    assert few.p_bootstrap == 1 / 8 and few.p_randomisation >= 1 / 8
+    assert few.p_exact == (pytest.approx(1 / 8) if score == "accuracy" else None)
 
 
 @pytest.mark.parametrize("language", ["zh", None])
@@ -243,6 +323,25 @@ def test_where_nothing_is_to_be_found_one_test_in_twenty_finds_it(
         share = np.mean([getattr(one, p_value) <= 0.05 for one in found])
         assert 0.02 < share < 0.085, p_value  # 0.05 give or take four standard errors; discrete ones stay below
     assert 0.9 < np.mean([one.low <= 0 <= one.high for one in found]) < 0.98
+
+
+@pytest.mark.parametrize("score", ["bleu", "chrf", "macro_f1"])
+def test_corpus_scores_of_like_systems_differ_in_one_test_of_twenty(
+    score: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(significance, "BOOTSTRAP_SAMPLES", 2)
+    monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 99)
+    generator = random.Random(0)
+    found = []
+    for _ in range(250):
+        if score == "macro_f1":
+            references = generator.choices("ABCD", k=60)
+            systems = [labels(references, 0.5, generator.getrandbits(30)) for _ in range(2)]
+        else:
+            references = sentences(12, generator.getrandbits(30))
+            systems = [noisy(references, 0.4, generator.getrandbits(30)) for _ in range(2)]
+        found.append(compare_systems(score, systems[:1], systems[1:], references, "en").p_value)
+    assert 0.01 < np.mean(np.array(found) <= 0.05) < 0.09  # three standard errors of 250 pairs
 
 
 def test_a_true_difference_is_found() -> None:

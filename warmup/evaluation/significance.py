@@ -11,7 +11,9 @@ and these trained models; how much a new seed would change is what the standard 
   exact McNemar test: a binomial test on the examples that exactly one system has right.
 
 BLEU's and chrF++'s p values come from sacrebleu's own `PairedTest`; with one seed they are those of the command
-`sacrebleu REFERENCES -i SFT WARMUP --paired-bs` (or `--paired-ar`). All other scores share the implementation here.
+`sacrebleu REFERENCES -i SFT WARMUP --paired-bs` (or `--paired-ar`), but for ties: sacrebleu counts only resampled
+differences above the observed one, where a p value is the chance of one at least as large. All other scores share the
+implementation here.
 """
 
 from __future__ import annotations
@@ -209,8 +211,7 @@ def _compare(score: str, statistic: _Statistic, baseline: Array, system: Array) 
     else:
         p_bootstrap, p_randomisation, signature = _sacrebleu_tests(first, second, seed_mean, statistic.sacrebleu)
     differing = int((first != second).any(axis=1).sum())
-    # 2 ** differing ways to swap, two of which are as extreme as what was seen: no test of so few can say less.
-    # (sacrebleu counts strictly larger differences only, and would call one example, or equal systems, significant.)
+    # 2 ** differing ways to swap, two of which are as extreme as what was seen: no test of so few can say less
     least = min(1.0, 2.0 ** (1 - differing))
     low, high = np.percentile(resampled, [100 * LEVEL / 2, 100 * (1 - LEVEL / 2)])
     return PairedComparison(
@@ -253,9 +254,13 @@ def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array]
 
 def _p_value(null_differences: Array, difference: float) -> float:
     """Two-sided: the share at least as far from 0 as `difference`, which itself is counted in (Noreen 1989)."""
-    margin = 1e-9 * max(1.0, abs(difference))  # sums in another order differ in their last digits
-    extreme = int((np.abs(null_differences) >= abs(difference) - margin).sum())
+    extreme = int((np.abs(null_differences) >= abs(difference) - _margin(difference)).sum())
     return (extreme + 1) / (len(null_differences) + 1)
+
+
+def _margin(difference: float) -> float:
+    """How far apart two differences may lie and be equal: sums in another order differ in their last digits."""
+    return 1e-9 * max(1.0, abs(difference))
 
 
 def _exact_p_value(differences: Array) -> float:
@@ -271,8 +276,8 @@ def _exact_p_value(differences: Array) -> float:
         signs = np.zeros(2 * magnitude * n + 1)
         signs[:: 2 * magnitude] = _fair_coins(n)
         distribution, reach = np.convolve(distribution, signs), reach + magnitude * n
-    totals = np.arange(-reach, reach + 1)
-    return min(1.0, float(distribution[np.abs(totals) >= abs(int(counts.sum()))].sum()))
+    totals, total = np.arange(-reach, reach + 1), abs(int(counts.sum()))
+    return min(1.0, float(distribution[np.abs(totals) >= total].sum())) if total else 1.0
 
 
 def _fair_coins(n: int) -> list[float]:
@@ -286,32 +291,44 @@ def _fair_coins(n: int) -> list[float]:
 def _sacrebleu_tests(
     baseline: Array, system: Array, score: Callable[[Array], Array], metric: Any
 ) -> tuple[float, float, str]:
-    """p values of sacrebleu's own paired bootstrap and approximate randomisation, and their signature."""
+    """p values of sacrebleu's own paired bootstrap and approximate randomisation, ties counted, and their signature."""
     from sacrebleu.significance import PairedTest
 
+    difference = float(score(system.sum(axis=0)) - score(baseline.sum(axis=0)))
+    margin = _margin(difference)
+    # sacrebleu counts `>`: with the observed difference a margin smaller, those that equal it are counted too
+    measured = _SeedMean(score, metric, baseline, math.copysign(margin, difference))
     found: dict[str, Any] = {}
     for test, samples in (("bs", BOOTSTRAP_SAMPLES), ("ar", RANDOMISATION_TRIALS)):
         systems: Any = [("baseline", baseline), ("system", system)]
-        metrics: Any = {"score": _SeedMean(score, metric)}
+        metrics: Any = {"score": measured}
         signatures, results = PairedTest(systems, metrics, None, test, samples)()
         result: Any = results["score"][1]
-        found[test] = result.p_value
+        found[test] = 1.0 if abs(difference) <= margin else result.p_value  # nothing is less extreme than no difference
     signature = str(signatures["score"]).replace("|ar:", f"|bs:{BOOTSTRAP_SAMPLES}|ar:")
     return found["bs"], found["ar"], signature
 
 
 @dataclass(frozen=True)
 class _SeedMean:
-    """What sacrebleu's `PairedTest` asks of a metric, for the mean over seeds: its "hypotheses" are tables of terms."""
+    """What sacrebleu's `PairedTest` asks of a metric, for the mean over seeds: its "hypotheses" are tables of terms.
+
+    `nudge` is added to the score of `baseline` as a whole, and to no resampled one.
+    """
 
     score: Callable[[Array], Array]
     metric: Any
+    baseline: Array
+    nudge: float
 
     def _extract_corpus_statistics(self, table: Array, references: None) -> Array:
         return table
 
     def _aggregate_and_compute(self, table: Array) -> Any:
-        return self._compute_score_from_stats(np.asarray(table).sum(axis=0))
+        value = self._compute_score_from_stats(np.asarray(table).sum(axis=0))
+        if table is self.baseline:
+            value.score += self.nudge
+        return value
 
     def _compute_score_from_stats(self, sums: Array) -> Any:
         from sacrebleu.metrics.base import Score

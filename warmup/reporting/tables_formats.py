@@ -58,7 +58,7 @@ def _difference(line: Line) -> str:
 
 def _interval(line: Line) -> str:
     test = line.row.test
-    return EMPTY if test is None else f"[{test.low:.2f}, {test.high:.2f}]"
+    return EMPTY if test is None else f"[{test.low:z.2f}, {test.high:z.2f}]"
 
 
 def _p_value(line: Line) -> str:
