@@ -28,9 +28,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
 from warmup.config.explain import explain_composition
-from warmup.config.schema import LoggerConfig, register
+from warmup.config.schema import Config, LoggerConfig, register
 from warmup.errors import UserError, one_line
-from warmup.run_folder import finished, is_main_process, note_failure, remove_if_nothing_was_done
+from warmup.run_folder import finished, is_main_process, last_file, note_failure, remove_if_nothing_was_done
+from warmup.run_inputs import refuse_changed_files
 
 log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -134,10 +135,14 @@ def run_job(composed: DictConfig) -> None:
     ours = False
     try:
         config = check(composed)
-        done = config.run != "tables" and finished(folder, composed)
+        done = config.run != "tables" and _is_done(folder, composed, config)
         ours = True
         if done:
-            log.info("%s is finished already; its numbers are in metrics.json", folder)
+            log.info("%s is finished already; its results are in %s", folder, last_file(config.run))
+            if not multirun and config.run in ("all", "evaluate") and is_main_process():
+                from warmup.reporting.overview import complete_overview
+
+                complete_overview(folder)
             return
         if not multirun:
             _say_what_a_single_run_leaves_out(hydra_config)
@@ -164,6 +169,13 @@ def run_job(composed: DictConfig) -> None:
             raise
 
 
+def _is_done(folder: Path, composed: DictConfig, config: Config) -> bool:
+    """Whether `folder` holds this very run, done; raises UserError if it holds another, or one of other inputs."""
+    done = finished(folder, composed)
+    refuse_changed_files(folder, config)
+    return done
+
+
 def _say_what_a_single_run_leaves_out(hydra_config: HydraConf) -> None:
     """An experiment that is a sweep runs as one job without -m, which a user may not have meant."""
     given = {text.lstrip("+").partition("=")[0] for text in hydra_config.overrides.task}
@@ -177,21 +189,41 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         with _exit_on_error():
+            if any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra):
+                raise UserError("hydra.run.dir is of a single run; the folder of a multirun is hydra.sweep.dir=FOLDER")
             jobs = self._jobs(config)
             for job in jobs:
                 check(compose("config", job))
-            for number, job in enumerate(jobs):
-                self._check_folder([*config.hydra.overrides.hydra, *job], number)
+            composed = [self._compose([*config.hydra.overrides.hydra, *job], n) for n, job in enumerate(jobs)]
+            self._refuse_jobs_alike(jobs, composed)
+            for folder, composed_job in composed:
+                _is_done(folder, composed_job, check(composed_job))
 
-    def _check_folder(self, job: list[str], number: int) -> None:
-        """Raises UserError if the folder of this job holds another run."""
+    def _compose(self, job: list[str], number: int) -> tuple[Path, DictConfig]:
+        """The folder and the configuration of a job."""
         composed = compose("config", job, return_hydra_config=True)
         with open_dict(composed):
             composed.hydra.job.num = number
             HydraConfig.instance().set_config(composed)  # what ${hydra:job.num} is read from
             folder = Path(composed.hydra.sweep.dir, composed.hydra.sweep.subdir)
             del composed["hydra"]
-        finished(folder, composed)
+        return folder, composed
+
+    def _refuse_jobs_alike(self, jobs: list[list[str]], composed: list[tuple[Path, DictConfig]]) -> None:
+        """Raises UserError if two jobs would write into one folder, where one run would be lost, or are the same."""
+        seen: dict[str, int] = {}
+        for number, (folder, job) in enumerate(composed):
+            unique = {
+                os.path.abspath(folder): f"would both write into {folder}: put ${{hydra:job.num}} or what differs "
+                "between them into hydra.sweep.subdir",
+                OmegaConf.to_yaml(job, resolve=True): "are the same run twice: give each value once",
+            }
+            for key, trouble in unique.items():
+                first = seen.setdefault(key, number)
+                if first != number:
+                    swept = [[word for word in job if any(word not in other for other in jobs)] for job in jobs]
+                    names = " and ".join(f"{n} ({' '.join(swept[n] or jobs[n])})" for n in (first, number))
+                    raise UserError(f"jobs {names} {trouble}")
 
     def _jobs(self, config: DictConfig) -> list[list[str]]:
         """The overrides of each job; none for a sweeper that picks its values as it goes."""

@@ -19,6 +19,7 @@ from rich.console import Console
 from transformers import set_seed
 
 from warmup.config.checks import needed_splits, run_folders
+from warmup.config.neutral_keys import free_overrides
 from warmup.config.schema import (
     NEURAL_METRICS,
     TOY_LANGUAGE,
@@ -63,6 +64,7 @@ from warmup.reporting.wandb_run import (
     wandb_run,
 )
 from warmup.run_folder import is_main_process
+from warmup.run_inputs import record_inputs
 from warmup.training.fit import Training, fit
 from warmup.training.trainer import EncodedExamples
 
@@ -113,6 +115,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         log.warning("data=toy makes up a language of its own: these are not %s scores", config.task.target_language)
     set_seed(config.seed)
     backbone = fresh_or_pretrained(config, splits)
+    record_inputs(folder, config, vars(splits))
     limits = limits_of(config)
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(backbone, limits.source, limits.warmup, limits.target, shown)
@@ -177,6 +180,7 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split."""
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     backbone, limits, _ = trained_model(config)
+    record_inputs(folder, config, vars(splits))
     with wandb_of(config, limits, folder) as wandb:
         report(config, backbone, splits, limits, folder, overrides, None, wandb)
 
@@ -187,6 +191,7 @@ def predict(config: Config, folder: Path, overrides: list[str]) -> None:
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, wording, fields)
+    record_inputs(folder, config, {"inputs": examples})
     answers, seconds = answer(backbone, examples, limits, config.evaluation, "input", config.seed, wording)
     if is_main_process():
         write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
@@ -200,6 +205,7 @@ def score(config: Config, folder: Path, overrides: list[str]) -> None:
     assert config.predictions is not None
     task = config.task
     texts = read_scorable(config.predictions, config.references, config.sources)
+    record_inputs(folder, config, {})
     evaluation = compute_metrics(
         task.metrics,
         texts.predictions,
@@ -338,13 +344,6 @@ def task_label(task: TaskConfig) -> str:
     """The task as tables name it: a translation with its languages."""
     pair = f" {task.source_language}-{task.target_language}" if task.name == "translation" else ""
     return f"{task.name}{pair}"
-
-
-def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
-    """The overrides that tell a run from others, beside those that tables have columns for."""
-    shown = {"task", "data", "model", "method", "seed", "experiment", "paper", "run", "checkpoint"}
-    pairs = (text.lstrip("+~").partition("=")[::2] for text in overrides)
-    return {key: value for key, value in pairs if key not in shown and not key.startswith(("hydra", "logger"))}
 
 
 def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool:

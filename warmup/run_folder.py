@@ -8,10 +8,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from warmup.config.neutral_keys import first_difference
 from warmup.errors import UserError
 from warmup.files import write_text
 
-NOT_PART_OF_THE_NUMBERS = {"run", "runs", "logger"}
+ANOTHER_FOLDER = "choose another folder with hydra.run.dir=FOLDER (of a multirun hydra.sweep.dir=FOLDER)"
 WRITTEN_AT_ONCE = {"config.yaml", "environment.json", "train.log"}  # before there is anything to lose
 
 
@@ -35,13 +36,14 @@ def finished(folder: Path, composed: DictConfig) -> bool:
     now = OmegaConf.to_container(composed, resolve=True)
     if not isinstance(before, dict) or not isinstance(now, dict):
         raise UserError(f"{folder / 'config.yaml'} is not what a run writes: choose another folder")
-    for key in sorted({*before, *now} - NOT_PART_OF_THE_NUMBERS):
-        if before.get(key) != now.get(key):
-            raise UserError(
-                f"{folder} holds a run with another {key!r}: choose another folder with hydra.run.dir=FOLDER "
-                "(of a multirun hydra.sweep.dir=FOLDER)"
-            )
-    return (folder / "metrics.json").is_file()
+    if key := first_difference(before, now):
+        raise UserError(f"{folder} holds a run with another {key!r}: {ANOTHER_FOLDER}")
+    return (folder / last_file(now["run"])).is_file()
+
+
+def last_file(run: str) -> str:
+    """The file that a finished stage wrote last, whole or not at all."""
+    return "predictions.jsonl" if run == "predict" else "metrics.json"
 
 
 def remove_if_nothing_was_done(folder: Path) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from warmup.config.schema import METRIC_SCORES
 from warmup.evaluation.significance import PairedComparison, summarise_seeds
 from warmup.reporting.predictions import distinct_test_sets
-from warmup.reporting.runs import METHOD_NAMES, Run, described, group_by, newest_runs, variants_of
+from warmup.reporting.runs import METHOD_NAMES, Run, experiment_words, group_by, newest_runs, variants_of, varying_words
 
 SCORE_NAMES = {
     "bleu": "BLEU",
@@ -64,7 +64,7 @@ class Row:
         detail: what tells this row from others of the same task and model, in words; often empty.
         chance: {"uniform": percent, "majority": percent}, for metrics of labels.
         same_test: whether all runs were scored on one and the same test set; otherwise there is no difference.
-        experiment, variant: the settings that both methods share, and those of the warmup method alone.
+        variant: the settings of the warmup method alone.
         runs: the runs behind both cells.
     """
 
@@ -77,7 +77,6 @@ class Row:
     chance: Mapping[str, float] | None = None
     same_test: bool = True
     test: PairedComparison | None = None
-    experiment: Mapping[str, str] = field(default_factory=dict)
     variant: Mapping[str, str] = field(default_factory=dict)
     runs: Sequence[Run] = ()
 
@@ -92,11 +91,16 @@ class Row:
         return (len(self.sft.values) if self.sft else 0, len(self.warmup.values) if self.warmup else 0)
 
     @property
+    def paired_seeds(self) -> list[int]:
+        """The seeds that both methods have: the difference, its interval and its test are over these alone."""
+        return sorted(self.sft.values.keys() & self.warmup.values.keys()) if self.sft and self.warmup else []
+
+    @property
     def difference(self) -> float | None:
-        """Mean of warmup minus mean of SFT: negative where warmup loses."""
-        if self.sft is None or self.warmup is None or not self.same_test:
+        """Mean over the paired seeds of warmup minus SFT: negative where warmup loses; None without such a seed."""
+        if self.sft is None or self.warmup is None or not self.same_test or not self.paired_seeds:
             return None
-        return self.warmup.mean - self.sft.mean
+        return statistics.fmean(self.warmup.values[seed] - self.sft.values[seed] for seed in self.paired_seeds)
 
 
 @dataclass(frozen=True)
@@ -130,8 +134,9 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     rows: list[Row] = []
     warnings: list[str] = []
     for group, detail in zip(groups, _details(groups), strict=True):
-        rows += _rows(group, detail)
-        warnings += _warnings(group, detail)
+        of_group = _rows(group, detail)
+        rows += of_group
+        warnings += [*_warnings(group, detail), *_unpaired(of_group)]
     return Comparison(rows, [*warnings, *_skipped(kept), *repeated], _signatures(kept))
 
 
@@ -153,9 +158,8 @@ def _details(groups: Sequence[Group]) -> list[str]:
         alike[group.experiment["task"], group.experiment["model"]].append(index)
     for indices in alike.values():
         with_warmup = [index for index in indices if groups[index].warmup]
-        experiments = described([groups[i].experiment for i in indices], [groups[i].runs for i in indices])
-        words = dict(zip(indices, experiments, strict=True))
-        variants = described([groups[i].variant for i in with_warmup], [groups[i].warmup for i in with_warmup])
+        words = dict(zip(indices, experiment_words([groups[i].runs for i in indices]), strict=True))
+        variants = varying_words([groups[i].variant for i in with_warmup])
         variant_words = dict(zip(with_warmup, variants, strict=True))
         for index in indices:
             details[index] = ", ".join(part for part in (words[index], variant_words.get(index, "")) if part)
@@ -179,7 +183,6 @@ def _rows(group: Group, detail: str) -> list[Row]:
                 *cells,
                 chance,
                 same_test,
-                experiment=group.experiment,
                 variant=group.variant,
                 runs=[run for run in group.runs if metric in run.scores],
             )
@@ -193,7 +196,7 @@ def _cell(runs: Sequence[Run], metric: str) -> Cell | None:
 
 
 def _warnings(group: Group, detail: str) -> list[str]:
-    """What makes a comparison less than it looks: no label for an answer, unlike tests, settings and signatures."""
+    """What makes a comparison less than it looks: no label for an answer, unlike tests and signatures."""
     name = ", ".join(part for part in (group.experiment["task"], group.experiment["model"], detail) if part)
     lines = []
     shares = []
@@ -208,26 +211,31 @@ def _warnings(group: Group, detail: str) -> list[str]:
         sizes = sorted({size for size, _ in tests})
         what = f"{' and '.join(map(str, sizes))} examples" if len(sizes) > 1 else f"{len(tests)} different test sets"
         lines.append(f"Not the same test: {name} was scored on {what}; no difference is given.")
-    for key, values in _unlike_settings(group).items():
-        lines.append(f"Not the same settings: {key} is {' and '.join(values)} among the runs of {name}.")
     for metric, signatures in _signatures(group.runs).items():
         if len(signatures) > 1:
             lines.append(f"Not the same metric: {score_name(metric)} of {name} has {len(signatures)} signatures.")
     return lines
 
 
-def _unlike_settings(group: Group) -> dict[str, list[str]]:
-    """Keys of the runs' config.yaml that differ though no override says so: a preset did it, or a changed default."""
-    shared = [{k: v for k, v in run.settings.items() if not k.startswith("method.")} for run in group.runs]
-    own = [{k: v for k, v in run.settings.items() if k.startswith("method.")} for run in group.warmup]
-    unlike = {}
-    for settings in (shared, own):
-        known = [setting for setting in settings if setting]
-        for key in sorted(set.intersection(*map(set, known))) if known else []:
-            values = sorted({setting[key] for setting in known})
-            if len(values) > 1:
-                unlike[key] = values
-    return unlike
+def _unpaired(rows: Sequence[Row]) -> list[str]:
+    """A line for the seeds that a difference leaves out, since only one of the methods has them."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        if row.sft and row.warmup:
+            for method, other, cell in (("sft", "warmup", row.sft), ("warmup", "sft", row.warmup)):
+                alone = sorted(cell.values.keys() - set(row.paired_seeds))
+                if alone:
+                    names = (
+                        f"seed{'s' if len(alone) > 1 else ''} {', '.join(map(str, alone))} of {METHOD_NAMES[method]}"
+                    )
+                    verb = "have" if len(alone) > 1 else "has"
+                    found[f"{names} {verb} no {METHOD_NAMES[other]} run beside"].append(row)
+    lines = []
+    for what, left_out in found.items():
+        metrics = "" if len(left_out) == len(rows) else ", ".join(score_name(row.metric) for row in left_out) + " of "
+        consequence = "left out of the difference" if left_out[0].paired_seeds else "no seed in common, no difference"
+        lines.append(f"Not paired: {what}: {consequence} ({metrics}{left_out[0].label}).")
+    return lines
 
 
 def _skipped(runs: Sequence[Run]) -> list[str]:

@@ -14,11 +14,15 @@ from warmup.files import write_json, write_text
 from warmup.reporting.analysis import analyse, markdown_analysis
 from warmup.reporting.examples import PairedExamples, pair_examples, partners
 from warmup.reporting.page import page
-from warmup.reporting.plots import write_figures
+from warmup.reporting.plots import figure_files, write_figures
 from warmup.reporting.runs import Run, find_runs
 from warmup.reporting.tables import Report, report_on
 from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
 from warmup.reporting.tables_latex import latex
+
+TABLES = {".md": markdown, ".tex": latex, ".csv": spreadsheet}
+ANALYSIS = ("analysis.json", "analysis.md")
+PAGE = "report.html"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     found = find_runs(folders)
     report = report_on(found)
     print_report(report, console)
-    for suffix, write in ((".md", markdown), (".tex", latex), (".csv", spreadsheet)):
+    for suffix, write in TABLES.items():
         write_text(output / f"comparison{suffix}", write(report))
         console.print(f"written: {output / f'comparison{suffix}'}", markup=False)
     figures, undrawn = write_figures(found.runs, report.tables, output)
@@ -50,13 +54,26 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     examples, unread = _examples(found.runs)
     analyses = [analyse(paired) for paired in examples if paired.run.method == "warmup"]
     if analyses:
-        write_json(output / "analysis.json", analyses)
-        write_text(output / "analysis.md", markdown_analysis(analyses))
-    write_text(output / "report.html", page(report, found.runs, figures, analyses, examples, len(found.failed)))
-    names = [*(["analysis.json", "analysis.md"] if analyses else []), "report.html"]
+        write_json(output / ANALYSIS[0], analyses)
+        write_text(output / ANALYSIS[1], markdown_analysis(analyses))
+    write_text(output / PAGE, page(report, found.runs, figures, analyses, examples, len(found.failed)))
+    names = [*(ANALYSIS if analyses else []), PAGE]
     for line in [*unread, *(f"written: {output / name}" for name in names)]:
         console.print(line, markup=False)
-    return Overview(report, figures, output / "report.html", bool(found.failed))
+    return Overview(report, figures, output / PAGE, bool(found.failed))
+
+
+def complete_overview(folder: Path) -> None:
+    """Write the overview of the one run in `folder` again if a part of it is missing: its run ended before it did.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    runs = find_runs([folder]).runs
+    analysis = ANALYSIS if any(run.method == "warmup" for run in runs) else ()
+    expected = [*(f"comparison{suffix}" for suffix in TABLES), *figure_files(runs, []), *analysis, PAGE]
+    if any(not (folder / name).is_file() for name in expected):
+        write_overview([folder], folder)
 
 
 def _examples(runs: Sequence[Run]) -> tuple[list[PairedExamples], list[str]]:

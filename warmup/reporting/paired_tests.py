@@ -43,16 +43,13 @@ def _few(names: Sequence[str]) -> str:
 
 
 def _test(row: Row) -> PairedComparison:
-    """The paired tests over all seeds that both methods have.
+    """The paired tests over the row's paired seeds.
 
     Raises:
-        UserError: no seed is common to both, a file is missing or broken, or the answers do not give the scores.
+        UserError: a file is missing or broken, or the answers do not give the scores.
     """
-    sft, warmup = ({run.seed: run for run in row.runs if run.method == method} for method in ("sft", "warmup"))
-    seeds = sorted(sft.keys() & warmup.keys())
-    if not seeds:
-        raise UserError("SFT and warmup have no seed in common")
-    pairs = [[runs[seed] for seed in seeds] for runs in (sft, warmup)]
+    by_seed = ({run.seed: run for run in row.runs if run.method == method} for method in ("sft", "warmup"))
+    pairs = [[runs[seed] for seed in row.paired_seeds] for runs in by_seed]
     answers = [[read_predictions(run) for run in runs] for runs in pairs]
     segments = [_segments(runs, row.metric) for runs in pairs]
     if row.metric not in FROM_ANSWERS and None in segments:
@@ -89,7 +86,7 @@ def _segments(runs: Sequence[Run], metric: str) -> list[list[float]] | None:
 
 def _target_language(run: Run) -> str | None:
     """From the run's configuration, else from the pair in its label."""
-    stated = run.settings.get("task.target_language", "None")
-    if stated != "None":
+    stated = run.settings.get("task.target_language", "null")
+    if stated != "null":
         return stated
     return run.task.rpartition("-")[2] if run.task.startswith("translation ") else None

@@ -17,6 +17,11 @@ from typing import Any
 from warmup.reporting.comparison import Cell, Row
 from warmup.reporting.runs import Run
 
+# What the presets of one table's tasks differ in by design: the languages, and where their data is on the hub.
+OF_TASK = (
+    *("paper", "task.source_language", "task.target_language", "task.hub."),
+    *(f"data.{split}.{part}" for split in ("train", "validation", "test") for part in ("path", "name")),
+)
 LABELS = {"task", "model", "data", "split"}
 PAIRS = ["en-de", "de-en", "en-fr", "fr-en", "en-ru", "ru-en", "en-zh", "zh-en"]
 
@@ -123,7 +128,7 @@ class PaperRows:
     """One of the paper's tables with our rows in it: for each metric a row per task, and their average behind several.
 
     Attributes:
-        settings: the overrides of these runs, in words; empty for the presets as they are.
+        settings: in words what was overridden, or differs between tables; empty for the presets as they are.
         rows: by (score name, task); a row that nobody ran is missing.
         averages: by score name; only where every task has a row.
     """
@@ -135,22 +140,46 @@ class PaperRows:
 
 
 def paper_rows(rows: Sequence[Row]) -> list[PaperRows]:
-    """The paper's tables that `rows` can fill, each once per setting and variant of warmup."""
+    """The paper's tables that `rows` can fill, each once per setting and variant of warmup.
+
+    Two experiments that could both be one row of such a table (from other training data, say) are in none of them.
+    """
     found: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
         tables = [paper_table_of(run) for run in row.runs]
         if tables and tables[0] and all(table is tables[0] for table in tables) and row.metric in tables[0].gains:
-            found[PAPER_TABLES.index(tables[0]), _key(row.experiment, "task")].append(row)
+            found[PAPER_TABLES.index(tables[0]), _shared_key(row, tables[0])].append(row)
     filled = []
-    for (number, experiment), same in sorted(found.items()):
-        table = PAPER_TABLES[number]
+    for (number, shared), candidates in sorted(found.items(), key=lambda item: item[0]):
+        same = [row for row in candidates if not _has_rival(row, candidates)]
         alone = [row for row in same if row.warmup is None]  # of SFT alone: stands beside every variant
-        for variant in sorted({_key(row.variant) for row in same if row.warmup}) or [()]:
+        for variant in sorted({_key(row.variant) for row in same if row.warmup}) or [()] * bool(alone):
             chosen = [*alone, *(row for row in same if row.warmup and _key(row.variant) == variant)]
-            cells = {(row.metric, row.task): row for row in chosen}
-            words = [f"{key} {value}" for key, value in [*experiment, *variant] if key not in LABELS]
-            filled.append(PaperRows(table, ", ".join(words), cells, _averages(table, cells)))
-    return filled
+            filled.append((PAPER_TABLES[number], dict([*shared, *variant]), chosen))
+    return [_filled(table, settings, chosen, filled) for table, settings, chosen in filled]
+
+
+def _shared_key(row: Row, table: PaperTable) -> tuple[tuple[str, str], ...]:
+    """What the rows of one table have in common: all that SFT and warmup share, but what belongs to the task."""
+    of_task = OF_TASK if len(table.tasks) > 1 else ()
+    settings = row.runs[0].shared_settings
+    return _key({key: value for key, value in settings.items() if key != "task" and not key.startswith(of_task)})
+
+
+def _has_rival(row: Row, rows: Sequence[Row]) -> bool:
+    """Whether another experiment could stand in the place of `row`."""
+    same = [other for other in rows if (other.metric, other.task) == (row.metric, row.task)]
+    return len({_key(other.runs[0].experiment) for other in same}) > 1
+
+
+def _filled(table: PaperTable, settings: Mapping[str, str], rows: Sequence[Row], filled: Sequence[Any]) -> PaperRows:
+    """A table whose title names what its runs' commands changed, and what tells it from others of its kind."""
+    named = {key for row in rows for run in row.runs for key in run.overrides}
+    kind = [others for other, others, _ in filled if other is table]
+    shown = {key for key in settings if key in named or len({others.get(key) for others in kind}) > 1} - LABELS
+    words = [f"{key} {value}" for key, value in settings.items() if key in shown]
+    cells = {(row.metric, row.task): row for row in rows}
+    return PaperRows(table, ", ".join(words), cells, _averages(table, cells))
 
 
 def _averages(table: PaperTable, cells: Mapping[tuple[str, str], Row]) -> dict[str, Row]:
@@ -179,5 +208,5 @@ def _average(cells: Sequence[Cell | None]) -> Cell | None:
     return Cell({seed: statistics.fmean(cell.values[seed] for cell in present) for seed in seeds}) if seeds else None
 
 
-def _key(settings: Mapping[str, str], *without: str) -> tuple[tuple[str, str], ...]:
-    return tuple(sorted((key, value) for key, value in settings.items() if key not in without))
+def _key(settings: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted(settings.items()))

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from warmup.reporting.plots_curves import learning_curves, panels_of, read_histories, warmup_gauges
 from warmup.reporting.plots_differences import forest_plots
-from warmup.reporting.plots_style import drawing, write_figure
+from warmup.reporting.plots_style import FORMATS, drawing, write_figure
 from warmup.reporting.plots_tradeoffs import quality_against_cost, quality_against_samples
 from warmup.reporting.runs import Run, newest_runs
 from warmup.reporting.tables import Table
@@ -27,19 +27,31 @@ def write_figures(runs: Sequence[Run], tables: Sequence[Table], output: Path) ->
     Raises:
         UserError: the folder cannot be written.
     """
+    with drawing():
+        figures, notes = _draw(runs, tables)
+        return [file for name, figure in figures.items() for file in write_figure(figure, output / name)], notes
+
+
+def figure_files(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
+    """The names of the files that `write_figures` writes."""
+    with drawing():
+        return [name + suffix for name in _draw(runs, tables)[0] for suffix in FORMATS]
+
+
+def _draw(runs: Sequence[Run], tables: Sequence[Table]) -> tuple[dict[str, Figure], list[str]]:
     kept, _ = newest_runs(runs)
     histories, notes = read_histories(kept)
     panels = panels_of(kept)
-    written = []
-    with drawing():
-        figures: dict[str, list[Figure]] = {
-            "learning_curves": learning_curves(panels, histories),
-            "differences": forest_plots(tables),
-            "quality_against_samples": quality_against_samples(panels),
-            "quality_against_cost": quality_against_cost(panels),
-            "warmup_gauges": warmup_gauges(panels, histories),
-        }
-        for name, pages in figures.items():
-            for number, figure in enumerate(pages, start=1):
-                written += write_figure(figure, output / (name if number == 1 else f"{name}_{number}"))
-    return written, notes
+    drawn: dict[str, list[Figure]] = {
+        "learning_curves": learning_curves(panels, histories),
+        "differences": forest_plots(tables),
+        "quality_against_samples": quality_against_samples(panels),
+        "quality_against_cost": quality_against_cost(panels),
+        "warmup_gauges": warmup_gauges(panels, histories),
+    }
+    numbered = {name: enumerate(pages, start=1) for name, pages in drawn.items()}
+    return {
+        name if number == 1 else f"{name}_{number}": figure
+        for name, pages in numbered.items()
+        for number, figure in pages
+    }, notes

@@ -30,7 +30,7 @@ from warmup.reporting.plots_style import (
     warmup_style,
     wrapped,
 )
-from warmup.reporting.runs import Run, described, group_by, variants_of
+from warmup.reporting.runs import Run, experiment_words, group_by, variants_of
 
 MOST_POINTS = 100  # of a curve: longer ones are averaged over equal spans of steps
 MOST_EXPERIMENTS = 5  # in one figure of learning curves: more would not fit a page
@@ -89,7 +89,7 @@ def panels_of(runs: Sequence[Run]) -> list[Panel]:
     for experiment, same in groups:
         task, model = experiment["task"], experiment["model"]
         alike = [(other, others) for other, others in groups if (other["task"], other["model"]) == (task, model)]
-        detail = described(*zip(*alike, strict=True))[alike.index((experiment, same))]
+        detail = experiment_words([others for _, others in alike])[alike.index((experiment, same))]
         sft = [run for run in same if run.method == "sft"]
         lines = [Line("SFT", SFT_STYLE, sft)] if sft else []
         for number, (word, variant, _) in enumerate(variants):

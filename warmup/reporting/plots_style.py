@@ -54,6 +54,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "warmup",  # otherwise every drawing has other ids
     "svg.fonttype": "path",  # letters as outlines: no reader's fonts can cut them off
 }
+FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}  # each with no trace of when and how
 
 
 @contextmanager
@@ -117,7 +118,7 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
         UserError: the folder cannot be written.
     """
     written = []
-    for suffix, metadata in ((".png", {"Software": None}), (".svg", {"Date": None, "Creator": None})):
+    for suffix, metadata in FORMATS.items():
         picture = io.BytesIO()
         figure.savefig(picture, format=suffix[1:], dpi=300, metadata=metadata)
         file = path.with_name(path.name + suffix)

@@ -1,8 +1,9 @@
 """Finding runs in a folder, and telling which of them are seeds of one and the same experiment.
 
 A finished run left `metrics.json` in its folder, a failed one `error.txt`, one that is under way or was killed neither.
-Two runs are comparable when they agree in everything but method, seed and what does not change a result (where it
-logs, which device it used). A folder that cannot be read costs a line of its own, never the table.
+Two runs are comparable when their resolved configurations, and what they read, agree in everything but method, seed and
+what changes no score (`warmup.config.neutral_keys`). A folder that cannot be read costs a line of its own, never the
+table.
 """
 
 from __future__ import annotations
@@ -12,20 +13,23 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from warmup.config.neutral_keys import tells_runs_apart
 from warmup.errors import UserError
 from warmup.evaluation.metrics import Score
 from warmup.files import read_json
+from warmup.run_inputs import INPUTS_FILE
 
 METHOD_NAMES = {"sft": "SFT", "warmup": "warmup"}
-# Overrides that the record itself states, or that leave the scores as they are: the key, or the group before a dot.
-NEUTRAL_KEYS = {"task", "data", "model", "seed", "run", "runs", "device", "checkpoint", "inputs"}
-NEUTRAL_KEYS |= {"evaluation.batch_size", "trainer.logging_steps", "trainer.keep_checkpoints"}
-NEUTRAL_GROUPS = {"logger", "hydra"}
+YAML_WORDS = {None: "null", True: "true", False: "false"}
+# Digests in inputs.json that stand for the names of what a run read, in as many digits as are shown.
+BY_CONTENT = ("train_examples", "validation_examples", "test_examples", "model.pretrained", "checkpoint")
+DIGITS = 12
 TRAINING_STAGES = ("all", "evaluate")  # those that end in a metrics.json
 
 
@@ -40,6 +44,7 @@ class Run:
         training_seconds: wall-clock time of training, where this run trained.
         device: the name of the processor it ran on, where environment.json tells.
         config: the resolved config.yaml beside the record, nested as in YAML; empty where there is none.
+        inputs: digests of what the run read, by key (`run_inputs`); empty for a run that kept none.
     """
 
     folder: Path
@@ -60,34 +65,50 @@ class Run:
     training_seconds: float | None = None
     device: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def settings(self) -> dict[str, str]:
+        """Each value of the configuration that tells this run from others: dotted key -> value as in YAML.
+
+        Of a run without a config.yaml only the overrides are known. What a checkpoint was trained with is not in the
+        configuration that evaluates it.
+        """
+        known = dict(_leaves(self.config) if self.config else self.overrides.items())
+        unread = {"method", "trainer"} if self.config.get("run") == "evaluate" else set()
+        unread |= {"model"} if self.config.get("checkpoint") else set()
+        if known.get("trainer.precision") == "auto" and self.device:  # bfloat16 on CUDA alone
+            known["trainer.precision"] = f"auto on {'cpu' if self.device == 'cpu' else 'cuda'}"
+        return {k: v for k, v in known.items() if tells_runs_apart(k) and k.split(".")[0] not in unread}
+
+    @property
+    def shared_settings(self) -> dict[str, str]:
+        """What SFT and warmup must share to be compared, by the names that the configuration has for it."""
+        labels = {"task": self.task, "model": self.model, "data": self.data, "split": self.split}
+        return labels | {key: value for key, value in self.settings.items() if not _is_of_method(key)}
 
     @property
     def experiment(self) -> dict[str, str]:
-        """What SFT and warmup must share to be compared."""
-        shared = {"task": self.task, "model": self.model, "data": self.data, "split": self.split}
-        for key, value in self.overrides.items():
-            if not _is_neutral(key) and key.split(".")[0] != "method":
-                shared[key] = value
-        return shared
+        """What SFT and warmup must share to be compared, where digests stand for the names of what was read."""
+        digests = {key: digest[:DIGITS] for key, digest in self.inputs.items() if key in BY_CONTENT}
+        named = self.shared_settings
+        if any(key.endswith("_examples") for key in digests):
+            named = {k: v for k, v in named.items() if k.split(".")[0] != "data" and not k.startswith("task.hub.")}
+        if "model.pretrained" in digests:
+            named.pop("model.revision", None)
+        return named | digests
 
     @property
     def variant(self) -> dict[str, str]:
-        """The warmup method's own overrides; SFT has none that matter."""
+        """The warmup method's own settings; SFT has none that matter."""
         if self.method == "sft":
             return {}
-        return {key: value for key, value in self.overrides.items() if key.startswith("method.")}
-
-    @property
-    def settings(self) -> dict[str, str]:
-        """Each value of the resolved configuration that can change a score: dotted key -> value in words."""
-        return {key: value for key, value in _leaves(self.config) if not _is_neutral(key)}
+        return {key: value for key, value in self.settings.items() if _is_of_method(key)}
 
     @property
     def num_samples(self) -> int | None:
         """K, the warmups sampled per input and step; None for SFT, and where no record tells."""
-        if self.method == "sft":
-            return None
-        known = self.variant.get("method.num_samples") or self.settings.get("method.num_samples") or ""
+        known = self.variant.get("method.num_samples", "")
         return int(known) if known.isdecimal() else None
 
 
@@ -186,22 +207,22 @@ def varying_words(settings: Sequence[Mapping[str, str]]) -> list[str]:
     return [", ".join(f"{names[key]} {setting.get(key, 'default')}" for key in keys) for setting in settings]
 
 
-def described(settings: Sequence[Mapping[str, str]], runs: Sequence[Sequence[Run]]) -> list[str]:
-    """`varying_words`, where a key that some settings lack has the value of their runs' configuration."""
-    keys = {key for setting in settings for key in setting}
-    known = [same[0].settings if same else {} for same in runs]
-    return varying_words(
-        [
-            {key: setting.get(key) or config[key] for key in keys if key in setting or key in config}
-            for setting, config in zip(settings, known, strict=True)
-        ]
-    )
+def experiment_words(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """`varying_words` of the experiment of each group's runs, by its digests where all names agree."""
+    named = [runs[0].shared_settings for runs in groups]
+    words = varying_words(named)
+    if len(set(words)) == len(words):
+        return words
+    digests = [runs[0].experiment for runs in groups]
+    keys = {key for found in digests for key in found if key in BY_CONTENT}
+    recorded = [{key: found.get(key, "not recorded") for key in keys} for found in digests]
+    return varying_words([names | found for names, found in zip(named, recorded, strict=True)])
 
 
 def variants_of(runs: Sequence[Run]) -> list[tuple[str, dict[str, str], list[Run]]]:
     """Each variant of warmup among `runs`, in words, as settings, and its runs; num_samples 4 comes before 16."""
     groups = group_by([run for run in runs if run.method == "warmup"], "variant")
-    words = described([variant for variant, _ in groups], [same for _, same in groups])
+    words = varying_words([variant for variant, _ in groups])
     found = [(word, *group) for word, group in zip(words, groups, strict=True)]
     return sorted(found, key=lambda item: natural_order(item[0]))
 
@@ -242,6 +263,7 @@ def _read_run(path: Path) -> Run:
             training_seconds=None if record.get("training_seconds") is None else _finite(record["training_seconds"]),
             device=_read_device(path.parent),
             config=_read_config(path.parent),
+            inputs=_read_inputs(path.parent),
         )
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         cause = f"no {error}" if isinstance(error, KeyError) else str(error)
@@ -260,6 +282,14 @@ def _read_config(folder: Path) -> Mapping[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
+def _read_inputs(folder: Path) -> Mapping[str, str]:
+    """The run's inputs.json; empty where there is none that can be read."""
+    try:
+        return {str(key): str(digest) for key, digest in read_json(folder / INPUTS_FILE).items()}
+    except (UserError, AttributeError):
+        return {}
+
+
 def _read_device(folder: Path) -> str | None:
     try:
         return str(read_json(folder / "environment.json")["device"])
@@ -272,12 +302,11 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, dict) and value:
             yield from _leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _label(value)
+            yield f"{prefix}{key}", _label(YAML_WORDS[value] if value is None or isinstance(value, bool) else value)
 
 
-def _is_neutral(key: str) -> bool:
-    """Whether a key leaves the scores as they are, or the record itself states it."""
-    return key in NEUTRAL_KEYS or key.split(".")[0] in NEUTRAL_GROUPS
+def _is_of_method(key: str) -> bool:
+    return key.startswith("method.")
 
 
 def _label(value: Any) -> str:

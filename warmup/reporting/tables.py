@@ -153,7 +153,10 @@ def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
     lines = [line for block in blocks for line in block]
     rows = [line.row for line in lines]
     cells = [cell for row in rows for cell in (row.sft, row.warmup) if cell]
-    text = ["Difference: mean of warmup minus mean of SFT; all scores are in percent (COMET times 100)."]
+    text = [
+        "Difference: mean of warmup minus mean of SFT over the seeds that both have; all scores are in percent (COMET "
+        "times 100)."
+    ]
     counts = {len(cell.values) for cell in cells}
     if counts == {1}:
         text.append("One seed each, so nothing is known of the spread over seeds.")
@@ -161,6 +164,8 @@ def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
         text.append(f"±: sample standard deviation over {'n' if len(counts) > 1 else counts.pop()} seeds.")
     if any(row.seeds[0] != row.seeds[1] and all(row.seeds) for row in rows):
         text.append("n: seeds of SFT/warmup where the two differ.")
+    if any(all(row.seeds) and len(row.paired_seeds) < min(row.seeds) for row in rows):
+        text.append("n, in brackets: the seeds that both have, where they are fewer.")
     if any(row.chance for row in rows):
         text.append("Chance: guessing every label alike / always giving the most frequent label.")
     text += _about_tests(lines)

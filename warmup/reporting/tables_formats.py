@@ -74,7 +74,9 @@ def _chance(line: Line) -> str:
 
 def _seeds(line: Line) -> str:
     sft, warmup = line.row.seeds
-    return f"{sft}/{warmup}" if sft and warmup and sft != warmup else str(max(sft, warmup) or EMPTY)
+    paired = len(line.row.paired_seeds)
+    number = f"{sft}/{warmup}" if sft and warmup and sft != warmup else str(max(sft, warmup) or EMPTY)
+    return f"{number} ({paired})" if sft and warmup and paired < min(sft, warmup) else number
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -100,7 +102,7 @@ def print_report(report: Report, console: Console) -> None:
 def _rich_table(table: Table) -> RichTable:
     """Labels of a block stand above each other in one column, so that a block of several metrics needs no more."""
     seeds = {cells for name, column in columns(table) if name == "n" for cells in column} - {EMPTY}
-    dropped = {"chance", "n"} if len(seeds) == 1 else {"chance"}
+    dropped = {"chance", "n"} if len(seeds) == 1 and seeds.pop().isdecimal() else {"chance"}
     shown = [column for column in columns(table) if column[0] not in dropped]
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     stacked = table.label_names[:-1]
@@ -179,7 +181,12 @@ def _record(table: Table, line: Line) -> dict[str, Any]:
     for method, cell, seeds in zip(("sft", "warmup"), (row.sft, row.warmup), row.seeds, strict=True):
         record |= {f"{method}_mean": cell and cell.mean, f"{method}_sd": cell and cell.deviation}
         record[f"{method}_seeds"] = seeds
-    record |= {"difference": row.difference, "ci_low": test and test.low, "ci_high": test and test.high}
+    record |= {
+        "paired_seeds": len(row.paired_seeds),
+        "difference": row.difference,
+        "ci_low": test and test.low,
+        "ci_high": test and test.high,
+    }
     for name in ("p_bootstrap", "p_randomisation", "p_exact"):
         record[name] = test and getattr(test, name)
     record |= {"p_holm": line.p_value, "significant": None if test is None else str(line.significant).lower()}

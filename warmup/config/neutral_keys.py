@@ -1,0 +1,57 @@
+"""What of a configuration changes no score: the one list, with the reason for each key.
+
+Tables take two runs for repeats or seeds of one experiment only if they agree in everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# A key, or all keys below it. The same score on another device, or in other batches, means: up to rounding.
+NEUTRAL_KEYS = {
+    "hydra": "where a run is written and how the jobs of a multirun are started",
+    "logger": "where curves are sent besides the run's own folder",
+    "run": "how far the command goes; what kind of run it was is in its record",
+    "runs": "the folders that run=tables reads",
+    "inputs": "read by run=predict, which has no scores",
+    "predictions": "read by run=score, whose answers may come from anything: it stands in no table",
+    "references": "as predictions",
+    "sources": "as predictions",
+    "device": "which processor computes; what trainer.precision=auto became on it is compared",
+    "evaluation.batch_size": "how many inputs are decoded at a time",
+    "trainer.logging_steps": "how often the history is written",
+    "trainer.keep_checkpoints": "how many checkpoints stay on the disk; the best one always does",
+}
+# A begun folder goes on with another value of these. The others write other files, so they need another folder.
+RESUMABLE_KEYS = ("logger", "runs")
+ONE_STAGE = {"train": "all"}  # run=all goes on with what run=train left
+# Columns of the record itself, and the groups that overrides choose: what they choose is compared key by key.
+RECORDED_KEYS = {"task", "data", "model", "method", "seed", "checkpoint", "method.name", "model.name"}
+
+
+def is_neutral(key: str) -> bool:
+    """Whether a dotted key changes no score."""
+    return any(key == neutral or key.startswith(f"{neutral}.") for neutral in NEUTRAL_KEYS)
+
+
+def tells_runs_apart(key: str) -> bool:
+    """Whether runs with another value of a dotted key are another experiment, beyond what records have a column for."""
+    return key not in RECORDED_KEYS and not is_neutral(key)
+
+
+def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
+    """The overrides that tell a run from others, beside those that tables have columns for."""
+    pairs = (text.lstrip("+~").partition("=")[::2] for text in overrides)
+    return {key: value for key, value in pairs if tells_runs_apart(key)}
+
+
+def first_difference(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> str | None:
+    """The first top-level key by which a run folder's configuration is not the one given; None if it goes on."""
+
+    def shown(config: Mapping[Any, Any], key: str) -> Any:
+        value = config.get(key)
+        return ONE_STAGE.get(str(value), value) if key == "run" else value
+
+    keys = sorted({*before, *now} - {*RESUMABLE_KEYS})
+    return next((key for key in keys if shown(before, key) != shown(now, key)), None)
