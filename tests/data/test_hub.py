@@ -161,7 +161,7 @@ def test_a_saved_dictionary_has_splits_and_parts_of_them(tmp_path: Path) -> None
     assert "data.train.name is 'fr-en'; allowed: de-en, null" in error_of(HubSplit(path=folder, name="fr-en"))
     assert len(rows(HubSplit(path=f"{folder}/train"))) == 40
     (tmp_path / "both" / "dataset_dict.json").unlink()
-    assert f"name one of them, as in data.train.path={folder}/test" in error_of(HubSplit(path=folder))
+    assert f"name one of them, as in data.train.path={folder}/train" in error_of(HubSplit(path=folder))
     (tmp_path / "both" / "train" / "dataset_info.json").unlink()
     assert "was written by save_to_disk and cannot be read" in error_of(HubSplit(path=f"{folder}/train"))
 
@@ -186,19 +186,46 @@ def test_a_folder_of_parquet_with_an_empty_first_row_group(tmp_path: Path) -> No
     assert rows(HubSplit(path=str(tmp_path), split="train[:1]")) == [{"source": "a", "target": "c"}]
 
 
-@pytest.mark.parametrize("name", ["train.csv", "train.txt", "train.csv.gz"])
-def test_a_carriage_return_where_the_library_would_end_the_line_is_refused(tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder that does not hold the library's cache too."""
+    (tmp_path / "folder").mkdir()
+    return tmp_path / "folder"
 
-    def write(content: bytes) -> None:
-        (folder / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
 
-    write(b"text\r\none\r\n")
-    assert rows(HubSplit(path=str(folder)))[-1] == {"text": "one"}
-    write(b"text\r\none\r\ntw\ro\r\n")
+@pytest.mark.parametrize(
+    ("name", "content", "records"),
+    [
+        ("train.csv", 'a,b,,\r\n007,NA,,\r\n"x\ry",1.0,,\r\n', [{"a": "007", "b": "NA"}, {"a": "x\ry", "b": "1.0"}]),
+        ("train.txt", "eins\rzwei\r\n\u2028drei\n", [{"text": "eins\rzwei"}, {"text": "\u2028drei"}]),
+        ("train.jsonl", f'{{"a": {"7" * 5000}, "b": "0"}}\n{{"b": 1}}', [{"a": "7" * 5000, "b": "0"}, {"b": 1}]),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_files_of_a_folder_are_read_as_local_files_are(
+    folder: Path, name: str, content: str, records: list[dict[str, Any]], zipped: bool
+) -> None:
+    data = content.encode()
+    (folder / name).write_bytes(gzip.compress(data) if zipped else data)
+    assert list(hub.read_hub(HubSplit(path=str(folder)), "data.train")) == [
+        (record, f"{folder}/{name}, line {number}")
+        for number, record in enumerate(records, start=2 if name == "train.csv" else 1)
+    ]
+    (folder / "test.txt" if name == "train.txt" else folder / name.replace("train", "test")).write_bytes(data)
+    assert rows(HubSplit(path=str(folder), split="train[1:]+test[:50%]")) == [records[1], records[0]]
+    assert "data.train.split is 'tset'; allowed: train, test" in error_of(HubSplit(path=str(folder), split="tset"))
+
+
+def test_a_broken_file_of_a_folder_is_named_with_its_line(folder: Path) -> None:
+    (folder / "train.csv").write_text("a,b\n1,2\n1,2,3\n")  # the library takes the first column for row names
     message = error_of(HubSplit(path=str(folder)))
-    assert message.startswith(f"{folder}/{name}, line 3: a carriage return") and "data=local" in message
+    assert message.startswith(f"data.train.path={folder} cannot be read: {folder}/train.csv, line 3: 3 values")
+
+
+def test_a_folder_whose_readme_sets_a_separator(folder: Path) -> None:
+    (folder / "pairs.csv").write_text("a;b\n1,5;x\n")
+    (folder / "README.md").write_text('---\nconfigs:\n- config_name: c\n  data_files: pairs.csv\n  sep: ";"\n---\n')
+    assert rows(HubSplit(path=str(folder))) == [{"a": "1,5", "b": "x"}]
 
 
 def test_a_folder_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +233,7 @@ def test_a_folder_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
     monkeypatch.setattr(datasets.load, "get_session", lambda: asked.append(True))
-    (tmp_path / "train.jsonl").write_text('{"a": 1}\n')
+    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "train.parquet")
     assert rows(HubSplit(path=str(tmp_path))) == [{"a": 1}]
     assert not asked
     assert datasets.config.HF_UPDATE_DOWNLOAD_COUNTS  # the setting is the user's again

@@ -176,6 +176,12 @@ def test_inputs_without_references(tmp_path: Path) -> None:
     assert load_inputs(str(csv), wording, {"source": "german", "target": "english"}) == found
 
 
+def test_a_carriage_return_inside_an_input_makes_no_second_one(tmp_path: Path) -> None:
+    (tmp_path / "inputs.txt").write_bytes("ei\rns\r\nzw\u2028ei\n".encode())
+    found = load_inputs(str(tmp_path / "inputs.txt"), Wording.from_config(CUSTOM))
+    assert sources(found) == ["ei\rns", "zw\u2028ei"]
+
+
 def test_inputs_that_cannot_be_answered(tmp_path: Path) -> None:
     lines = tmp_path / "inputs.txt"
     lines.write_text("eins\n\n")

@@ -87,6 +87,7 @@ def test_a_gzip_file_is_known_by_its_content(tmp_path: Path, name: str) -> None:
         (bz2.compress(b"a,b\n"), "a bzip2 file; unpack it"),
         (gzip.compress(gzip.compress(b"a,b\n")), "gzipped twice"),
     ],
+    ids=["utf-16", "utf-16 without a mark", "utf-32", "zip", "xz", "bzip2", "gzip in gzip"],
 )
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
 def test_what_is_no_utf_8_text_is_named(tmp_path: Path, name: str, content: bytes, complaint: str) -> None:

@@ -68,6 +68,19 @@ def test_a_named_file_wins_over_the_records_and_newlines_stay_inside_a_text(tmp_
     assert read_scorable(ours, references, None).references == ["new"]
 
 
+def test_no_carriage_return_and_no_empty_answer_shifts_the_lines(tmp_path: Path) -> None:
+    answers, truths = ["the house", "the\rdog", "", "\x85\u2028the cat"], ["the house", "the dog", "a", "the cat"]
+    references = write(tmp_path / "references.txt", lines(truths))
+    expected = ScorableTexts(answers, truths, None)
+    for end in ("\n", "\r\n"):
+        (tmp_path / "predictions.txt").write_bytes("".join(text + end for text in answers).encode())
+        assert read_scorable(str(tmp_path / "predictions.txt"), references, None) == expected
+        table = "".join(text + end for text in ["prediction", *answers])
+        for kind in ("csv", "tsv"):
+            (tmp_path / f"predictions.{kind}").write_bytes(table.encode())
+            assert read_scorable(str(tmp_path / f"predictions.{kind}"), references, None) == expected
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -77,6 +90,8 @@ def test_a_named_file_wins_over_the_records_and_newlines_stay_inside_a_text(tmp_
         ('{"prediction": "a", "reference": null}\n', "line 1: no field 'reference', only prediction.*references=FILE"),
         ('{"prediction": ["a"], "reference": "b"}\n', "line 1: field 'prediction' is a list, not text"),
         ('{"prediction": "\\ud800", "reference": "b"}\n', "line 1: field 'prediction' holds half a character"),
+        ('{"prediction": NaN, "reference": "b"}\n', "line 1: field 'prediction' is NaN, not text"),
+        ('{"prediction": 1e999, "reference": -Infinity}\n', "line 1: field 'reference' is -Infinity, not text"),
         (json_lines([RECORDS[0], {"prediction": "a", "reference": "b"}]), "line 2: no field 'source'.*sources=FILE"),
         ("\n", "has no predictions"),
     ],

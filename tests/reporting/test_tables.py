@@ -201,7 +201,7 @@ def test_only_seeds_of_both_methods_are_tested(write_answers: Write, tmp_path: P
     assert test and test.seeds == 2 and test.examples == 20
 
 
-@pytest.mark.parametrize("damage", ["missing", "cut off", "edited", "no seed in common"])
+@pytest.mark.parametrize("damage", ["missing", "cut off", "null", "edited", "no seed in common"])
 def test_a_test_that_cannot_be_made_is_said(write_answers: Write, tmp_path: Path, damage: str) -> None:
     write_answers("sft", 5, seed=2 if damage == "no seed in common" else 1)
     run = write_answers("warmup", 15)
@@ -210,10 +210,13 @@ def test_a_test_that_cannot_be_made_is_said(write_answers: Write, tmp_path: Path
         answers.unlink()
     elif damage == "cut off":
         answers.write_text(answers.read_text()[:-30])
+    elif damage == "null":
+        answers.write_text(answers.read_text().replace('"prediction": "B"', '"prediction": null'))
     elif damage == "edited":
         answers.write_text(answers.read_text().replace('"prediction": "B"', '"prediction": "A"'))
     assert only_line(tmp_path).row.test is None and only_line(tmp_path).row.difference == 50.0
-    words = {"missing": "cannot be read", "cut off": "does not hold", "edited": "score 100.00, not the recorded 75.00"}
+    words = {"missing": "cannot be read", "cut off": "does not hold", "null": "does not hold"}
+    words["edited"] = "score 100.00, not the recorded 75.00"
     expected = words.get(damage, "no seed in common")
     notes = [note for note in report(tmp_path).notes if note.startswith("Not tested: accuracy of logiqa, tiny_t5: ")]
     assert len(notes) == 1 and expected in notes[0]

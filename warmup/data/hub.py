@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +18,7 @@ from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.examples import listing
-from warmup.data.local import Row
-from warmup.data.text_lines import opened
+from warmup.data.local import Row, read_table, read_text
 from warmup.environment import hub_answers
 from warmup.errors import UserError, nearest, wrong_value
 
@@ -38,23 +38,19 @@ def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
     path = os.path.expanduser(split.path)
     if os.path.isfile(path):
         raise UserError(f"{key}.path={split.path} is a file; read it with data=local {key}={split.path}")
-    rows = _load(path, split, key)
+    if os.path.isdir(path):
+        with _silent_datasets(), _no_bars(), _explained(split, key):
+            rows = _saved_rows(path, split, key) if _is_saved(Path(path)) else _folder_rows(path, split, key)
+    else:
+        offline = not constants.HF_HUB_OFFLINE and not hub_answers()
+        with _silent_datasets(), _offline_mode() if offline else nullcontext(), _explained(split, key):
+            rows = _numbered(datasets.load_dataset(path, split.name, split=split.split), split)
+    return rows
+
+
+def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[Row]:
     where = f"{split.path} ({', '.join(part for part in (split.name, split.split) if part)})"
-    return ((record, f"{where}, record {number}") for number, record in enumerate(rows, start=1))
-
-
-def _load(path: str, split: HubSplit, key: str) -> datasets.Dataset:
-    local = os.path.isdir(path)
-    offline = not local and not constants.HF_HUB_OFFLINE and not hub_answers()
-    with _silent_datasets(), _no_bars() if local else nullcontext(), _offline_mode() if offline else nullcontext():
-        try:
-            if not local:
-                return datasets.load_dataset(path, split.name, split=split.split)
-            return _load_saved(path, split, key) if _is_saved(Path(path)) else _load_folder(path, split, key)
-        except UserError:
-            raise
-        except Exception as error:
-            raise _explained(error, split, key) from error
+    return ((record, f"{where}, record {number}") for number, record in enumerate(records, start=1))
 
 
 def _is_saved(folder: Path) -> bool:
@@ -65,8 +61,8 @@ def _is_saved(folder: Path) -> bool:
     )
 
 
-def _load_saved(path: str, split: HubSplit, key: str) -> datasets.Dataset:
-    """The chosen split, or part of one, of a folder written by `save_to_disk`; without its cache files.
+def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
+    """The chosen split of a folder written by `save_to_disk`; without its cache files.
 
     A data set that was saved alone, without knowing what split it is, is "train", as the library has it elsewhere.
     """
@@ -81,38 +77,76 @@ def _load_saved(path: str, split: HubSplit, key: str) -> datasets.Dataset:
         allowed = f"{listing([*names, 'null'])} ({split.path} was written by save_to_disk, which keeps one alone)"
         raise wrong_value(f"{key}.name", split.name, allowed, nearest(split.name, names))
     lengths = {name: len(part) for name, part in parts.items()}
-    chosen = datasets.ReadInstruction.from_spec(split.split).to_absolute(lengths)
-    return datasets.concatenate_datasets([parts[part.splitname].select(range(part.from_, part.to)) for part in chosen])
+    chosen = [parts[name].select(range(start, end)) for name, start, end in _parts(split.split, lengths)]
+    return _numbered(datasets.concatenate_datasets(chosen), split)
 
 
-def _load_folder(path: str, split: HubSplit, key: str) -> datasets.Dataset:
-    """The chosen split of a folder of plain data files (Parquet, JSON, CSV, ...)."""
+def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
+    """The chosen split of a folder of plain data files.
+
+    The library finds out which files make up a split. Its readers of CSV, JSON and text guess types, shift columns
+    and end lines at carriage returns in silence, so these files are read as data=local reads them.
+    """
     builder = datasets.load_dataset_builder(path, split.name)
-    for file in sorted({file for files in builder.config.data_files.values() for file in files}):
-        _check_data_file(file, builder.name, split, key)
+    splits = {str(name): list(files) for name, files in builder.config.data_files.items()}
+    files = [file for part in splits.values() for file in part]
+    _check_data_files(files, split, key)
+    if builder.name in ("csv", "json", "text") and not _has_options(builder):
+        return _rows_of_files(splits, builder.name, split, key)
     if builder.name == "parquet":
         builder.config.batch_size = 1000  # the library takes the first row group's size, which may be 0
     builder.download_and_prepare()
-    return builder.as_dataset(split=split.split)
+    return _numbered(builder.as_dataset(split=split.split), split)
 
 
-def _check_data_file(file: str, kind: str, split: HubSplit, key: str) -> None:
-    """Raises UserError for files that the library would read as something else than they are."""
-    folder, name = os.path.split(file)
-    what = f"{key}.path={split.path}"
-    if os.path.exists(os.path.join(folder, datasets.config.DATASET_STATE_JSON_FILENAME)) and kind in ("arrow", "json"):
-        raise UserError(f"{what} holds folders written by save_to_disk; name one of them, as in {key}.path={folder}")
-    if fnmatch.fnmatch(name, "cache-*.arrow"):
-        raise UserError(f"{what} holds {file}, a cache file of the datasets library and no data; remove it")
-    if kind not in ("csv", "text"):
-        return
-    with opened(file) as content:
-        for number, line in enumerate(content, start=1):
-            if re.search(rb"\r[^\n]", line):
-                raise UserError(
-                    f"{file}, line {number}: a carriage return inside the line, where the datasets library would end "
-                    f"it; read the file with data=local {key}={file}"
-                )
+def _check_data_files(files: Iterable[str], split: HubSplit, key: str) -> None:
+    """Raises UserError where the library would read files as data that `save_to_disk` or a cache left there."""
+    for file in files:
+        folder, name = os.path.split(file)
+        if _is_saved(Path(folder)):
+            what = f"{key}.path={split.path} holds folders written by save_to_disk"
+            raise UserError(f"{what}; name one of them, as in {key}.path={folder}")
+        if fnmatch.fnmatch(name, "cache-*.arrow"):
+            what = f"{key}.path={split.path} holds {file}, a cache file of the datasets library and no data"
+            raise UserError(f"{what}; remove it")
+
+
+def _has_options(builder: datasets.DatasetBuilder) -> bool:
+    """Whether the folder's README sets options of the library's reader, such as a separator."""
+    plain = type(builder.config)()
+    no_options = ("name", "version", "data_dir", "data_files", "description", "features")
+    names = [field.name for field in dataclasses.fields(plain) if field.name not in no_options]
+    return any(getattr(builder.config, name) != getattr(plain, name) for name in names)
+
+
+def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, key: str) -> Iterator[Row]:
+    named = {name for name, _, _ in _parts(split.split, dict.fromkeys(splits, 10**9))}
+
+    def read(name: str) -> Iterator[Row]:
+        for file in splits[name]:
+            if kind == "text":
+                yield from (({"text": line}, where) for line, where in read_text(file))
+            else:
+                yield from read_table(file)
+
+    def rows() -> Iterator[Row]:
+        try:
+            if split.split in splits:
+                yield from read(split.split)
+                return
+            found = {name: list(read(name)) if name in named else [] for name in splits}
+            for name, start, end in _parts(split.split, {name: len(part) for name, part in found.items()}):
+                yield from found[name][start:end]
+        except UserError as error:
+            raise UserError(f"{key}.path={split.path} cannot be read: {error}") from error
+
+    return rows()
+
+
+def _parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, int, int]]:
+    """What "train[:10%]+test" chooses: names of splits, each with the first record and the one behind the last."""
+    parts = datasets.ReadInstruction.from_spec(chosen).to_absolute(lengths)
+    return [(part.splitname, part.from_, part.to) for part in parts]
 
 
 @contextmanager
@@ -159,7 +193,18 @@ def _no_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _explained(error: Exception, split: HubSplit, key: str) -> UserError:
+@contextmanager
+def _explained(split: HubSplit, key: str) -> Iterator[None]:
+    """Any error of the library as a `UserError`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise _explanation(error, split, key) from error
+
+
+def _explanation(error: Exception, split: HubSplit, key: str) -> UserError:
     """What a user can do about an error of `datasets.load_dataset`; the library tells most by their text only."""
     text, kinds = str(error), {kind.__name__ for kind in type(error).__mro__}
     if misnamed := _misnamed(text, split, key):
