@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
+from tokenizers import AddedToken
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -99,6 +100,8 @@ def load_pretrained(path: str, revision: str | None = None) -> Backbone:
     if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
         spare = "<|finetune_right_pad_id|>"
         tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
+    if not tokenizer.is_fast:
+        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
     return _with_separator(model, tokenizer)
 
 
@@ -108,7 +111,7 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     `longest` is the number of positions that a sequence may take (Llama's rotary table).
     """
     tokenizer = train_tokenizer(texts, config.vocabulary_size, config.architecture)
-    tokenizer.add_tokens([_separator_token()])
+    _mark_special(tokenizer)
     shape = _fresh_config(config, len(tokenizer), tokenizer, longest)
     auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
     model = auto.from_config(shape)
@@ -165,15 +168,15 @@ def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizer
     )
 
 
-def _separator_token() -> Any:
-    from tokenizers import AddedToken
-
-    return AddedToken(SEPARATOR, special=True, normalized=False)
+def _mark_special(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Add the separator, and let every token that has a special role count as special: text never holds it."""
+    known = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+    names = [name for name in (*tokenizer.all_special_tokens, SEPARATOR) if name not in known]
+    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names])
 
 
 def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase) -> Backbone:
-    if SEPARATOR not in tokenizer.get_vocab():
-        tokenizer.add_tokens([_separator_token()])
+    _mark_special(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(len(tokenizer))
     for settings in (model.config, model.generation_config):
