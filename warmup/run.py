@@ -39,6 +39,7 @@ from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.models.unwritable import count_unwritable
 from warmup.reporting.overview import write_overview
 from warmup.reporting.plots import write_figures
 from warmup.reporting.runs import find_runs
@@ -104,6 +105,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         log.warning("data=toy makes up a language of its own: these are not %s scores", config.task.target_language)
     set_seed(config.seed)
     backbone = fresh_or_pretrained(config, splits)
+    unwritable = count_unwritable(backbone, vars(splits))
     limits = limits_of(config)
     sources = encode_sources(backbone, splits.validation, limits.source, "validation")
     quick = dataclasses.replace(config.evaluation, num_warmups=1)
@@ -140,7 +142,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         if wandb and config.logger.log_model:
             log_files(wandb, "model", folder / "model")
         if config.run == "all":
-            report(config, backbone, splits, limits, folder, overrides, training, wandb)
+            report(config, backbone, splits, limits, folder, overrides, training, wandb, unwritable)
 
 
 def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextManager[Any]:
@@ -166,8 +168,9 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split."""
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     backbone, limits, _ = trained_model(config)
+    unwritable = count_unwritable(backbone, vars(splits))
     with wandb_of(config, limits, folder) as wandb:
-        report(config, backbone, splits, limits, folder, overrides, None, wandb)
+        report(config, backbone, splits, limits, folder, overrides, None, wandb, unwritable)
 
 
 def predict(config: Config, folder: Path, overrides: list[str]) -> None:
@@ -176,6 +179,7 @@ def predict(config: Config, folder: Path, overrides: list[str]) -> None:
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, wording, fields)
+    count_unwritable(backbone, {"input": examples})
     answers, seconds = answer(backbone, examples, limits, config.evaluation, "input", config.seed, wording)
     if is_main_process():
         write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
@@ -256,6 +260,7 @@ def report(
     overrides: Sequence[str],
     training: Training | None,
     wandb: Any,
+    unwritable: dict[str, Any],
 ) -> None:
     """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
     task = config.task
@@ -283,6 +288,7 @@ def report(
         "split": "test",
         "examples": len(answers),
         **evaluation.record(),
+        "unwritable": unwritable,
         "training_seconds": training and round(training.seconds, 3),
         "training_steps": training and training.steps,
         "decoding_seconds": round(seconds, 3),

@@ -38,7 +38,7 @@ def _without_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     plain.no_padding()
     plain.encode_special_tokens = True
     special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
-    names = [re.escape(name) for name in special if plain.model.token_to_id(name) is not None and len(name) > 1]
+    names = [re.escape(name) for name in special if plain.model.token_to_id(name) is not None]
     if plain.model.token_to_id("<0x0A>") is not None:
         names.append("<0x[0-9A-F]{2}>")
     if names:
