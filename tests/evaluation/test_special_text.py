@@ -14,7 +14,7 @@ from tests.test_train_command import command
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.evaluation.decoding import choose_options
-from warmup.evaluation.marginal import best, score_candidates
+from warmup.evaluation.marginal import score_candidates
 from warmup.models.encoding import encode_targets
 
 TARGET = "<s>red</s> and <sep>blue<pad> <unk>"
@@ -31,24 +31,11 @@ def test_special_tokens_of_the_data_survive_into_answers(tmp_path: Path) -> None
     data = write_lines(tmp_path / "train.jsonl", records)
     run = tmp_path / "run"
     result = command(
-        *[
-            "task=custom",
-            "task.metrics=[bleu]",
-            "task.selection_metric=bleu",
-            "data=local",
-            "data.validation_fraction=0.2",
-            "data.test_fraction=0.3",
-            "model.width=32",
-            "model.layers=1",
-            "model.heads=2",
-            "model.feed_forward=64",
-            "trainer.batch_size=4",
-            "trainer.max_steps=60",
-            "trainer.evaluate_every=60",
-            "trainer.learning_rate=0.01",
-        ],
+        *["task=custom", "task.metrics=[bleu]", "task.selection_metric=bleu", "data=local"],
+        *["data.validation_fraction=0.2", "data.test_fraction=0.3", f"data.train={data}"],
+        *["model.width=32", "model.layers=1", "model.heads=2", "model.feed_forward=64"],
+        *["trainer.batch_size=4", "trainer.max_steps=60", "trainer.evaluate_every=60", "trainer.learning_rate=0.01"],
         *["method=warmup", "method.num_samples=2", "method.sft_steps=0"],
-        f"data.train={data}",
         f"hydra.run.dir={run}",
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -89,11 +76,17 @@ def test_what_a_published_tokenizer_cannot_write_is_in_the_metrics(tmp_path: Pat
     assert (result.stdout + result.stderr).count("hold characters that the tokenizer cannot write") == 1
 
 
-def test_options_are_scored_as_the_text_they_are(make_backbone) -> None:
+def test_options_are_scored_as_the_text_they_are(make_backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     backbone = make_backbone("t5")
     batch = encoded(backbone, sources_of(backbone))
     options = ["fox</s>", "<sep>we", "read <unk>", "fox"]
     rows = encode_targets(backbone, [Example("", "", option) for option in options], 99, "test")
-    expected = [options[best(scores).candidate] for scores in score_candidates(backbone, batch, None, [rows] * 5)]
+    asked: list[object] = []
+
+    def score(*arguments: object) -> object:
+        asked.append(arguments[-1])
+        return score_candidates(*arguments)
+
+    monkeypatch.setattr("warmup.evaluation.decoding.score_candidates", score)
     answers = choose_options(backbone, batch, None, EvaluationConfig(), 1, options)
-    assert [answer.prediction for answer in answers] == expected
+    assert asked == [[rows] * len(answers)] and all(answer.prediction in options for answer in answers)

@@ -14,6 +14,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast, T5Config, T5For
 from tests.models.tokenizer_kinds import KINDS, WRITES_EVERYTHING, unigram
 from warmup.data.examples import Example
 from warmup.errors import UserError
+from warmup.models.decoder_only import DecoderOnly
 from warmup.models.encoder_decoder import EncoderDecoder
 from warmup.models.encoding import encode_sources, encode_targets, text_of
 from warmup.models.loading import SEPARATOR, Backbone, load_pretrained
@@ -106,8 +107,17 @@ def test_sources_and_targets_end_where_their_text_ends(kind: str) -> None:
         assert [row.index(token) for token in special_ids(backbone.tokenizer).intersection(row)] == [len(row) - 1]
 
 
+@pytest.mark.parametrize("kind", ["fresh llama", "llama3", "llama2"])
+def test_a_causal_source_has_its_special_tokens_at_its_ends_alone(kind: str) -> None:
+    tokenizer = with_separator(kind)
+    separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
+    text, closing = DecoderOnly().source_ids(tokenizer, "a </s> b <sep> <s>", separator)
+    assert closing == [separator] and text[0] == tokenizer.bos_token_id
+    assert not special_ids(tokenizer).intersection(text[1:])
+
+
 def test_roles_make_tokens_special_whatever_the_checkpoint_calls_them(tmp_path) -> None:
-    """A vocabulary that has `<sep>` as a word of its own, and an end token that is not marked as special."""
+    """A vocabulary that has `<sep>` as a word of its own, and an end token that was added as a word."""
     tokenizer = unigram()
     tokenizer.add_tokens([AddedToken(SEPARATOR, special=False), AddedToken("<end>", special=False)])
     tokenizer.eos_token = "<end>"
@@ -140,26 +150,27 @@ def unwritable(tokenizer: PreTrainedTokenizerFast, *texts: str, side: str = "tar
 
 def test_characters_that_do_not_come_back_are_counted_and_named(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = with_separator("t5")
-    texts = ["the {dog} {", "a\nb", "ﬁ，", "all of this", "\x1b[31m", "a  b"]
-    lost = {"{": 2, "}": 1, "\n": 1, "ﬁ": 1, "，": 1, "\x1b": 1, "[": 1}
+    texts = ["the {dog} {", "a\nb", "ﬁ，", "all of this", "\x1b[31m", "a  b", "x\u0338"]
+    lost = {"{": 2, "}": 1, "\n": 1, "ﬁ": 1, "，": 1, "\x1b": 1, "[": 1, "\u0338": 1}
     train = [Example("x", "x", text) for text in texts]
     with caplog.at_level(logging.WARNING):
         counts = count_unwritable(
             backbone_of(tokenizer), {"train": train, "validation": [], "input": [Example("{", "{", None)]}
         )
     assert counts["train"]["targets"] == {
-        "examples": 4,
-        "example_share": 4 / 6,
-        "characters": 8,
-        "character_share": 8 / sum(map(len, texts)),
+        "examples": 5,
+        "example_share": 5 / 7,
+        "characters": 9,
+        "character_share": 9 / sum(map(len, texts)),
         "most_frequent": lost,
     }
     assert counts["train"]["sources"]["characters"] == 0
     assert set(counts) == {"train", "input"} and set(counts["input"]) == {"sources"}
     assert counts["input"]["sources"]["example_share"] == 1
     first, second = (record.getMessage() for record in caplog.records)
-    assert "4 of 6 train targets" in first and f"{100 * 8 / sum(map(len, texts)):.2f}%" in first
+    assert "5 of 7 train targets" in first and f"{100 * 9 / sum(map(len, texts)):.2f}%" in first
     assert "'{' (2)" in first and r"'\n' (1)" in first and r"'\x1b' (1)" in first and "\x1b" not in first
+    assert r"'\u0338' (1)" in first  # by itself it would be put on the quotation mark
     assert "1 of 1 input sources" in second
 
 
@@ -183,16 +194,17 @@ def test_counts_are_those_of_a_plain_round_trip(kind: str) -> None:
     assert Counter(counted["most_frequent"]) == Counter(dict(expected.most_common(10)))
 
 
-def test_a_character_that_only_a_longer_piece_holds_is_lost_elsewhere_alone() -> None:
-    tokenizer = with_separator("t5")
-    vocabulary = tokenizer.backend_tokenizer.model
-    assert vocabulary.token_to_id("q") is not None
-    state = tokenizer.backend_tokenizer.to_str().replace('["q",', '["▁q€",')
+@pytest.mark.parametrize(
+    ("piece", "held", "lost"), [("▁€", "a € b", "a€ b"), ("q€", "a q€ b", "a €"), ("€a", "a €a", "a €")]
+)
+def test_a_character_that_only_a_longer_piece_holds_is_lost_elsewhere_alone(piece: str, held: str, lost: str) -> None:
+    published = unigram().backend_tokenizer
+    state = published.to_str().replace('["|",', f'["{piece}",')
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(state), eos_token="</s>", unk_token="<unk>"
+        tokenizer_object=type(published).from_str(state), eos_token="</s>", unk_token="<unk>"
     )
-    assert unwritable(tokenizer, "a q€ b")["characters"] == 0
-    assert unwritable(tokenizer, "a q€ b€")["most_frequent"] == {"€": 1}
+    assert unwritable(tokenizer, held, side="sources")["characters"] == 0
+    assert unwritable(tokenizer, held, lost)["most_frequent"] == {"€": 1}
 
 
 def test_a_letter_with_a_special_role_is_not_to_be_had_as_text() -> None:

@@ -40,7 +40,7 @@ def llama3() -> PreTrainedTokenizerFast:
 def bart() -> PreTrainedTokenizerFast:
     """Byte-level BPE with special tokens in its vocabulary, and merges that lead to them."""
     special = ["<s>", "<pad>", "</s>", "<unk>"]
-    tokenizer = _byte_level([*TEXTS, *["</s> <s> <unk> <pad>"] * 20], False, special)
+    tokenizer = _byte_level([*TEXTS, *special * 20], False, special)
     tokenizer.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -111,7 +111,7 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     `longest` is the number of positions that a sequence may take (Llama's rotary table).
     """
     tokenizer = train_tokenizer(texts, config.vocabulary_size, config.architecture)
-    _mark_special(tokenizer)
+    _add_separator(tokenizer)
     shape = _fresh_config(config, len(tokenizer), tokenizer, longest)
     auto = AutoModelForSeq2SeqLM if shape.is_encoder_decoder else AutoModelForCausalLM
     model = auto.from_config(shape)
@@ -168,15 +168,13 @@ def _fresh_config(config: ModelConfig, rows: int, tokenizer: PreTrainedTokenizer
     )
 
 
-def _mark_special(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Add the separator, and let every token that has a special role count as special: text never holds it."""
-    known = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-    names = [name for name in (*tokenizer.all_special_tokens, SEPARATOR) if name not in known]
-    tokenizer.add_tokens([AddedToken(name, special=True, normalized=False) for name in names])
+def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
+    """As a special token, also where a vocabulary has it as a word: text never holds it, and answers do not show it."""
+    tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)])
 
 
 def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase) -> Backbone:
-    _mark_special(tokenizer)
+    _add_separator(tokenizer)
     if len(tokenizer) > model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(len(tokenizer))
     for settings in (model.config, model.generation_config):
