@@ -49,6 +49,7 @@ from warmup.models.loading import (
     load_settings,
     save,
 )
+from warmup.models.unwritable import count_unwritable
 from warmup.reporting.overview import write_overview
 from warmup.reporting.plots import write_figures
 from warmup.reporting.runs import find_runs
@@ -116,6 +117,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     set_seed(config.seed)
     backbone = fresh_or_pretrained(config, splits)
     record_inputs(folder, config, vars(splits))
+    unwritable = count_unwritable(backbone, vars(splits))
     limits = limits_of(config)
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(backbone, limits.source, limits.warmup, limits.target, shown)
@@ -154,7 +156,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         if wandb and config.logger.log_model:
             log_files(wandb, "model", folder / "model")
         if config.run == "all":
-            report(config, backbone, splits, limits, folder, overrides, training, wandb)
+            report(config, backbone, splits, limits, folder, overrides, training, wandb, unwritable)
 
 
 def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextManager[Any]:
@@ -181,8 +183,9 @@ def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     backbone, limits, _ = trained_model(config)
     record_inputs(folder, config, vars(splits))
+    unwritable = count_unwritable(backbone, vars(splits))
     with wandb_of(config, limits, folder) as wandb:
-        report(config, backbone, splits, limits, folder, overrides, None, wandb)
+        report(config, backbone, splits, limits, folder, overrides, None, wandb, unwritable)
 
 
 def predict(config: Config, folder: Path, overrides: list[str]) -> None:
@@ -192,6 +195,7 @@ def predict(config: Config, folder: Path, overrides: list[str]) -> None:
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, wording, fields)
     record_inputs(folder, config, {"inputs": examples})
+    count_unwritable(backbone, {"input": examples})
     answers, seconds = answer(backbone, examples, limits, config.evaluation, "input", config.seed, wording)
     if is_main_process():
         write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
@@ -277,6 +281,7 @@ def report(
     overrides: Sequence[str],
     training: Training | None,
     wandb: Any,
+    unwritable: dict[str, Any],
 ) -> None:
     """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
     task = config.task
@@ -304,6 +309,7 @@ def report(
         "split": "test",
         "examples": len(answers),
         **evaluation.record(),
+        "unwritable": unwritable,
         "training_seconds": training and round(training.seconds, 3),
         "training_steps": training and training.steps,
         "decoding_seconds": round(seconds, 3),

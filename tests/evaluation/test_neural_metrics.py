@@ -98,6 +98,15 @@ def test_bertscore_equals_the_library(
     assert signature.endswith("|f1:mean|rescaled:no") and f"{roberta}@sha256-" in signature
 
 
+def test_special_tokens_of_the_texts_count_as_text_in_bertscore(roberta: Path) -> None:
+    """As special tokens they would weigh nothing: any two texts would be equal but for their other words."""
+    references, predictions = ["<s>a</s> dog", "</s>"], ["a dog", "</s>"]
+    settings = EvaluationConfig(bertscore_model=str(roberta))
+    evaluation = compute_metrics(["bertscore"], predictions, references, references, "en", "cpu", settings)
+    different, equal = evaluation.segment_scores()["bertscore"]
+    assert different < 99 and equal == pytest.approx(100, abs=1e-3)
+
+
 def test_rescaling_uses_the_libraries_own_baseline(roberta: Path, tmp_path: Path) -> None:
     import bert_score
 

@@ -18,6 +18,7 @@ from tests.conftest import TEXTS
 from warmup.config.schema import ARCHITECTURES
 from warmup.errors import UserError
 from warmup.models.loading import SEPARATOR, load_pretrained, load_settings, save
+from warmup.models.model_types import FAMILIES
 from warmup.models.tokenizers import train_tokenizer
 
 
@@ -42,7 +43,7 @@ def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: st
 
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
 def test_a_published_model_gets_a_separator_and_keeps_its_weights(architecture: str, tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(TEXTS, 300, architecture)
+    tokenizer = train_tokenizer(TEXTS, 300, FAMILIES[architecture].template)
     if architecture == "llama":
         tokenizer.pad_token = None  # as Llama 3 is published
         config = LlamaConfig(
@@ -72,7 +73,7 @@ def test_a_published_model_gets_a_separator_and_keeps_its_weights(architecture: 
     "text", ["Zwei Männer, 3 Hunde!", "中文 字符", "a <sep> b", "tabs\tand  spaces", "<script>&amp;"]
 )
 def test_trained_tokenizers_give_any_text_back(text: str) -> None:
-    tokenizer = train_tokenizer(TEXTS, 300, "t5")
+    tokenizer = train_tokenizer(TEXTS, 300, FAMILIES["t5"].template)
     ids = tokenizer(text)["input_ids"]
     assert ids[-1] == tokenizer.eos_token_id
     assert tokenizer.decode(ids, skip_special_tokens=True).strip() == text

@@ -14,10 +14,11 @@ from tqdm import tqdm
 from warmup.config.schema import EvaluationConfig
 from warmup.evaluation.marginal import best, draw_warmups, score_candidates
 from warmup.methods.sampling import Warmups
-from warmup.models.encoding import source_batch
+from warmup.models.encoding import source_batch, text_of
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
+from warmup.models.tokenizers import text_ids
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def choose_options(
 ) -> list[Answer]:
     """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
     end = backbone.tokenizer.eos_token_id
-    rows = [[*backbone.tokenizer(option, add_special_tokens=False)["input_ids"], end] for option in options]
+    rows = [[*text_ids(backbone.tokenizer, option), end] for option in options]
     warmups = None
     if max_warmup_tokens is not None:
         warmups = draw_warmups(backbone, encoded, config.num_warmups, max_warmup_tokens, seed)
@@ -205,8 +206,3 @@ def _ended(row: list[int], end: int) -> list[int]:
 def _until(row: list[int], separator_id: int, padding_id: int) -> list[int]:
     end = row.index(separator_id) if separator_id in row else len(row)
     return [token for token in row[:end] if token != padding_id]
-
-
-def text_of(backbone: Backbone, ids: list[int]) -> str:
-    """What token ids say, special tokens left out."""
-    return backbone.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()

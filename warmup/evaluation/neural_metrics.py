@@ -204,7 +204,7 @@ def _load_bertscore(folder: str, layer: int, device: str) -> tuple[Any, Any]:
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=False)
+    tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=False, split_special_tokens=True)  # `</s>` is text
     family = AutoConfig.from_pretrained(folder).model_type
     model = (T5EncoderModel if family in T5_FAMILY else AutoModel).from_pretrained(folder).eval().to(device)
     encoder = model.encoder if hasattr(model, "decoder") and hasattr(model, "encoder") else model

@@ -13,12 +13,12 @@ import torch
 
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
-from warmup.evaluation.decoding import encoded_batches, text_of, write_targets, write_warmups
+from warmup.evaluation.decoding import encoded_batches, write_targets, write_warmups
 from warmup.evaluation.evaluate import Limits
 from warmup.evaluation.marginal import score_candidates
 from warmup.evaluation.metrics import compute_metrics
 from warmup.methods.sampling import as_written
-from warmup.models.encoding import encode_sources, encode_targets
+from warmup.models.encoding import encode_sources, encode_targets, text_of
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 

@@ -29,6 +29,7 @@ from warmup.models.families import (
     source_cache,
 )
 from warmup.models.generation import generated
+from warmup.models.tokenizers import text_ids
 
 
 @dataclass
@@ -77,7 +78,7 @@ class DecoderOnly(Family):
         self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
     ) -> tuple[list[int], list[int]]:
         beginning = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-        return beginning + tokenizer(text, add_special_tokens=False)["input_ids"], [separator_id]
+        return beginning + text_ids(tokenizer, text), [separator_id]
 
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
         """Keys and values are kept where they will be read more than once, and where the model can give them.

@@ -26,6 +26,7 @@ from warmup.models.families import (
     source_cache,
 )
 from warmup.models.generation import generated
+from warmup.models.tokenizers import text_ids
 
 Placement = Callable[[Tensor, int], Tensor]  # tokens [N, T] that stand behind so many cached ones -> positions [N, T]
 
@@ -70,7 +71,7 @@ class EncoderDecoder(Family):
     def source_ids(
         self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int
     ) -> tuple[list[int], list[int]]:
-        return tokenizer(text, add_special_tokens=False)["input_ids"], [tokenizer.eos_token_id]
+        return text_ids(tokenizer, text), [tokenizer.eos_token_id]
 
     def encode(self, model: Model, ids: Tensor, mask: Tensor, shared: bool = True) -> Encoded:
         """The decoder's keys and values of a source are kept where they will be read more than once and can be had."""

@@ -1,4 +1,4 @@
-"""From worded examples to token ids, with the length limits counted."""
+"""From worded examples to token ids, with the length limits counted, and from ids to text."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from warmup.data.examples import Example
 from warmup.models.loading import Backbone
+from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)
 IGNORED_LABEL = -100  # what Hugging Face's losses and token counts skip
@@ -30,7 +31,7 @@ def encode_targets(backbone: Backbone, examples: Sequence[Example], limit: int, 
     """Target token ids of at most `limit` tokens each, `</s>` included; a cut is warned of, counted."""
     rows, cut = [], 0
     for example in examples:
-        ids = backbone.tokenizer(example.target, add_special_tokens=False)["input_ids"]
+        ids = text_ids(backbone.tokenizer, example.target or "")
         cut += len(ids) + 1 > limit
         rows.append(ids[: limit - 1] + [backbone.tokenizer.eos_token_id])
     _warn_cut(cut, len(rows), f"{split} targets", "task.max_target_tokens", limit)
@@ -40,6 +41,12 @@ def encode_targets(backbone: Backbone, examples: Sequence[Example], limit: int, 
 def _warn_cut(cut: int, total: int, what: str, key: str, limit: int) -> None:
     if cut:
         log.warning("%d of %d %s are longer than %s=%d and were cut", cut, total, what, key, limit)
+
+
+def text_of(backbone: Backbone, ids: list[int]) -> str:
+    """What token ids say, special tokens left out."""
+    text: str = backbone.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text.strip()
 
 
 def source_batch(backbone: Backbone, rows: Sequence[list[int]]) -> dict[str, Tensor]:

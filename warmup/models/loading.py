@@ -18,6 +18,7 @@ from huggingface_hub.errors import (
 )
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
+from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from warmup.config.schema import ModelConfig
@@ -97,6 +98,8 @@ def load_pretrained(
     if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
         spare = "<|finetune_right_pad_id|>"
         tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
+    if not tokenizer.is_fast:
+        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
     _check_vocabulary(name, found.model, tokenizer)
     if unused := found.own_settings.not_used():
         listed = ", ".join(f"{key}={value}" for key, value in unused.items())
@@ -114,8 +117,8 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     `longest` is the number of positions that a sequence may take.
     """
     family = FAMILIES[config.architecture]()
-    tokenizer = train_tokenizer(texts, config.vocabulary_size, config.architecture)
-    tokenizer.add_tokens([_separator_token()])
+    tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
+    _add_separator(tokenizer)
     model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
     family.initialise(model)
     model.generation_config = neutral_settings(model.config)
@@ -144,15 +147,13 @@ def check_lengths(backbone: Backbone, source: int, warmup: int | None, target: i
         raise UserError(f"task.max_target_tokens={target}{behind} is {written} tokens, more than {model}")
 
 
-def _separator_token() -> Any:
-    from tokenizers import AddedToken
-
-    return AddedToken(SEPARATOR, special=True, normalized=False)
+def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
+    """As a special token, also where a vocabulary has it as a word: text never holds it, and answers do not show it."""
+    tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)])
 
 
 def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
-    if SEPARATOR not in tokenizer.get_vocab():
-        tokenizer.add_tokens([_separator_token()])
+    _add_separator(tokenizer)
     highest = max(tokenizer.get_vocab().values())
     if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)

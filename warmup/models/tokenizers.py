@@ -1,22 +1,58 @@
-"""A tokenizer trained on the training split, for models that are built from scratch."""
+"""Between text and token ids, and a tokenizer trained on the training split for models that are built from scratch."""
 
 from __future__ import annotations
 
+import copy
+import re
 from collections.abc import Iterable
+from weakref import WeakKeyDictionary
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import PreTrainedTokenizerFast
-
-from warmup.models.model_types import FAMILIES
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>", "<s>"]
+_OF_TEXT: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer] = WeakKeyDictionary()
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int, architecture: str) -> PreTrainedTokenizerFast:
+def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Token ids of `text`, in which nothing is special: `</s>`, `<unk>` or `<sep>` in it is spelt out as other text is.
+
+    A text without such strings gets the ids of `tokenizer(text, add_special_tokens=False)`. All special tokens must
+    have been added to the tokenizer before its first text.
+    """
+    if tokenizer not in _OF_TEXT:
+        _OF_TEXT[tokenizer] = _without_special_tokens(tokenizer)
+    ids: list[int] = _OF_TEXT[tokenizer].encode(text, add_special_tokens=False).ids
+    return ids
+
+
+def _without_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """A copy that neither cuts special tokens out of a text nor finds them among the pieces of its vocabulary.
+
+    T5's and mBART's vocabularies hold them as pieces like any other, with the best of all scores. A cut behind the
+    first character, put where the text is cut into words, keeps them from being found; so it does for the names of
+    single bytes (`<0x0A>`).
+    """
+    plain: Tokenizer = copy.deepcopy(tokenizer.backend_tokenizer)
+    plain.no_truncation()
+    plain.no_padding()
+    plain.encode_special_tokens = True
+    special = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    names = [re.escape(name) for name in special if plain.model.token_to_id(name) is not None]
+    if plain.model.token_to_id("<0x0A>") is not None:
+        names.append("<0x[0-9A-F]{2}>")
+    if names:
+        first_character = pre_tokenizers.Split(Regex(rf"(?=(?:{'|'.join(names)}))."), "merged_with_previous")
+        before = [plain.pre_tokenizer] if plain.pre_tokenizer else []
+        plain.pre_tokenizer = pre_tokenizers.Sequence([*before, first_character])
+    return plain
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary_size: int, template: str) -> PreTrainedTokenizerFast:
     """Byte-level BPE: any text is representable, and decoding gives the text back.
 
-    Called on a plain text it does what the family's published tokenizers do: T5 ends a text with `</s>`,
-    Llama begins it with `<s>`, BART does both.
+    `template` is what it puts around a text that it is called on, as the family's published tokenizers do: T5 ends a
+    text with `</s>`, Llama begins it with `<s>`, BART does both.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
@@ -29,7 +65,6 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, architecture: st
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    template = FAMILIES[architecture].template
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
     )
