@@ -132,7 +132,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
     for group, detail in zip(groups, _details(groups), strict=True):
         rows += _rows(group, detail)
         warnings += _warnings(group, detail)
-    return Comparison(rows, [*warnings, *_skipped(kept), *repeated], _signatures(kept))
+    return Comparison(rows, [*warnings, *_skipped(kept), *_score_notes(kept), *repeated], _signatures(kept))
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -243,6 +243,11 @@ def _skipped(runs: Sequence[Run]) -> list[str]:
         names = ", ".join(score_name(metric) for metric in sorted(metrics, key=score_order))
         lines.append(f"Skipped: {names} in {counts[reason]} run{'s' if counts[reason] > 1 else ''}: {reason}")
     return lines
+
+
+def _score_notes(runs: Sequence[Run]) -> list[str]:
+    """What the runs say that their scores do not see, each once."""
+    return [f"{note}." for note in dict.fromkeys(note for run in runs for note in run.notes)]
 
 
 def _signatures(runs: Iterable[Run]) -> dict[str, list[str]]:
