@@ -31,8 +31,6 @@ METRIC_SCORES = {
 }
 # These load a model of their own: too slow for every evaluation on the dev set, so they pick no checkpoint.
 NEURAL_METRICS = ("comet", "bertscore")
-# ISO 639 keeps qaa..qtz for private use: the code of the language that the toy generator makes up.
-TOY_LANGUAGE = "qtz"
 
 
 def number(default: Any, low: float | None = None, high: float | None = None) -> Any:
