@@ -19,10 +19,10 @@ from rich.console import Console
 from transformers import set_seed
 
 from warmup.config.checks import needed_splits, run_folders
+from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
 from warmup.config.schema import (
     NEURAL_METRICS,
-    TOY_LANGUAGE,
     Config,
     HubData,
     LocalData,
@@ -34,7 +34,7 @@ from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
 from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
-from warmup.evaluation.metrics import compute_metrics
+from warmup.evaluation.metrics import check_selection_metric, compute_metrics
 from warmup.evaluation.prediction_files import read_scorable
 from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
@@ -112,8 +112,13 @@ def device_of(config: Config) -> str:
 def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=all, and run=train, which stops behind the model."""
     splits = load_splits(config.task, config.data, needed_splits(config.run))
-    if config.data.kind == "toy" and config.task.name == "translation" and config.task.target_language != TOY_LANGUAGE:
+    if (
+        config.data.kind == "toy"
+        and config.task.name == "translation"
+        and language_code(config.task.target_language) != TOY.code
+    ):
         log.warning("data=toy makes up a language of its own: these are not %s scores", config.task.target_language)
+    check_selection_metric(config.task, [example.target or "" for example in splits.validation])
     set_seed(config.seed)
     backbone = fresh_or_pretrained(config, splits)
     record_inputs(folder, config, vars(splits))
@@ -348,8 +353,8 @@ def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
 
 def task_label(task: TaskConfig) -> str:
     """The task as tables name it: a translation with its languages."""
-    pair = f" {task.source_language}-{task.target_language}" if task.name == "translation" else ""
-    return f"{task.name}{pair}"
+    pair = f" {language_code(task.source_language)}-{language_code(task.target_language)}"
+    return task.name + (pair if task.name == "translation" else "")
 
 
 def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool:

@@ -102,6 +102,8 @@ def test_help_names_every_choice() -> None:
         ("run=evaluate", ["checkpoint is not set"]),
         ("data=local", ["task.target_language is 'qtz'"]),
         ("task.source_language=null", ["task.source_language is None"]),
+        ("task.target_language=zn", ["task.target_language is 'zn'", "did you mean 'zh'?"]),
+        ("task.source_language=Klingonese", ["task.source_language is 'Klingonese'", "did you mean 'Klingon'?"]),
         ("~method.num_samples", ["cannot be deleted"]),
         ("seed=1,2", ["seed is '1,2'", "add -m"]),
         ("task.source_template=a b: {c", ["cannot read"]),
@@ -131,10 +133,23 @@ def test_a_wrong_override_is_one_line_with_the_cure(override: str, parts: list[s
         assert part in line
 
 
+@pytest.mark.parametrize("run", ["all", "train", "evaluate", "predict", "score", "tables"])
+def test_every_stage_refuses_what_is_no_language(run: str) -> None:
+    assert "task.target_language is 'zn'" in error_of(f"run={run}", "task.target_language=zn")
+    assert "task.target_language is 'zn'" in error_of(f"run={run}", "task=summarization", "task.target_language=zn")
+
+
+def test_the_toy_language_is_refused_with_other_data_under_each_of_its_names(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").touch()
+    for name in ("qtz", "Toyish"):
+        local = ["data=local", f"data.train={tmp_path}/train.jsonl", f"task.target_language={name}"]
+        assert f"task.target_language is '{name}'; allowed: the language of your data" in error_of(*local)
+
+
 def test_contradictions_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
     local = ["data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl"]
-    assert "for summarization: rouge, bertscore" in error_of("task=summarization", "task.metrics=[comet]")
+    assert "for summarization: rouge, chrf, bertscore" in error_of("task=summarization", "task.metrics=[comet]")
     assert "both set" in error_of(*local, "data.train_source=a", "data.train_target=b")
     assert "in pairs" in error_of(*local, "data.test_source=a")
     assert "did you mean" in error_of("data=local", "task=summarization", f"data.train={tmp_path}/trian.jsonl")

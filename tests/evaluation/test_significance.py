@@ -261,7 +261,7 @@ def test_resampled_differences_that_equal_the_observed_one_count(score: str) -> 
 
 @pytest.mark.parametrize("score", SCORES)
 def test_p_values_at_their_floor(score: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No resample is as extreme: (0 + 1) / (n + 1). Or so few examples differ that 2 of their 2^d swaps are: 2^(1-d)."""
+    """No resample is as extreme: (0 + 1) / (n + 1). Of 2^d swaps of d differing examples, 2 always are: 2^(1-d)."""
     monkeypatch.setattr(significance, "BOOTSTRAP_SAMPLES", 199)
     monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 399)
     right = "the big cat runs"

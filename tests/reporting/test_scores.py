@@ -28,5 +28,9 @@ def test_a_metric_without_a_number_is_printed_with_its_reason() -> None:
     assert "skipped" in comet and "sources=FILE" in comet and "0.00" not in comet
 
 
+def test_what_a_score_does_not_see_is_printed() -> None:
+    assert "3 of 3 words of the references" in printed(["rouge"], ["Über"], ["Über schöne Wälder"])
+
+
 def test_labels_that_look_like_markup_stay_text() -> None:
     assert "labels:[red]x[/red],b" in printed(["accuracy"], ["b", "b"], ["[red]x[/red]", "b"])

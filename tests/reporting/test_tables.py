@@ -128,7 +128,7 @@ def test_chance_skipped_metrics_and_invalid_answers(write_run: Write, tmp_path: 
     logiqa: dict[str, Any] = {"task": "logiqa", "scores": scores, "chance": chance}
     write_run("sft", 1, **logiqa, invalid_answers=0.0)
     write_run("warmup", 1, **logiqa, invalid_answers=0.125)
-    write_run("sft", 1, 10.0, skipped={"comet": "COMET: no network"})
+    write_run("sft", 1, 10.0, skipped={"comet": "COMET: no network"}, notes=["ROUGE: cuts 3 words"])
     assert table_lines(tmp_path) == [
         "| logiqa | tiny_t5 | accuracy | 33.00 | 33.00 | 0.00 | 25.0/27.5 | 1 |",
         "| translation de-en | tiny_t5 | BLEU | 10.00 | — | — | — | 1 |",
@@ -137,6 +137,7 @@ def test_chance_skipped_metrics_and_invalid_answers(write_run: Write, tmp_path: 
     notes = report(tmp_path).notes
     assert "Answers that are no label, counted as wrong: warmup 12.5% (logiqa, tiny_t5)." in notes
     assert "Skipped: COMET in 1 run: COMET: no network" in notes
+    assert notes.count("ROUGE: cuts 3 words.") == 1
 
 
 def test_unlike_tests_settings_and_signatures_are_pointed_out(write_run: Write, tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from warmup.config.estimators import check_estimator
+from warmup.config.languages import TOY, resolve_language
 from warmup.config.schema import (
     METRIC_SCORES,
     NEURAL_METRICS,
     TASK_METRICS,
-    TOY_LANGUAGE,
     Config,
     HubData,
     HubSplit,
@@ -141,19 +141,20 @@ def _check_task(task: TaskConfig, trains: bool) -> None:
 
 def _check_languages(config: Config) -> None:
     task = config.task
-    if task.name != "translation":
-        return
     for key in ("source_language", "target_language"):
-        if not getattr(task, key):
-            raise wrong_value(f"task.{key}", getattr(task, key), "a language code such as de or en")
+        if text := getattr(task, key):
+            resolve_language(f"task.{key}", text)
+        elif task.name == "translation":
+            raise wrong_value(f"task.{key}", text, "a language, as de or German")
     if (
-        config.data.kind != "toy"
+        task.name == "translation"
+        and config.data.kind != "toy"
         and config.run in ("all", "train", "evaluate")
-        and task.target_language == TOY_LANGUAGE
+        and resolve_language("task.target_language", str(task.target_language)) == TOY
     ):
         raise wrong_value(
             "task.target_language",
-            TOY_LANGUAGE,
+            task.target_language,
             f"the language of your data (data={config.data.kind}), as task.source_language=de task.target_language=en, "
             "or a preset such as task=translation_de_en",
         )

@@ -15,7 +15,7 @@ from omegaconf import MISSING
 # What each task may be scored with. A custom task may use any of them.
 TASK_METRICS = {
     "translation": ["bleu", "chrf", "comet", "bertscore"],
-    "summarization": ["rouge", "bertscore"],
+    "summarization": ["rouge", "chrf", "bertscore"],
     "logiqa": ["accuracy", "macro_f1"],
     "custom": ["bleu", "chrf", "rouge", "accuracy", "macro_f1", "comet", "bertscore"],
 }
@@ -33,8 +33,6 @@ METRIC_SCORES = {
 NEURAL_METRICS = ("comet", "bertscore")
 # What a fresh model may be: the rows of `warmup.models.model_types`.
 ARCHITECTURES = ("t5", "mt5", "bart", "mbart", "llama", "mistral", "qwen2")
-# ISO 639 keeps qaa..qtz for private use: the code of the language that the toy generator makes up.
-TOY_LANGUAGE = "qtz"
 
 
 def number(default: Any, low: float | None = None, high: float | None = None) -> Any:
@@ -87,7 +85,7 @@ class TaskConfig:
     selection_metric: str = MISSING  # the dev score that picks the best checkpoint
     max_source_tokens: int = number(MISSING, 4, 1_000_000)
     max_target_tokens: int = number(MISSING, 2, 1_000_000)
-    source_language: str | None = None  # ISO 639 codes; translation only
+    source_language: str | None = None  # codes or names; a translation needs both
     target_language: str | None = None
     hub: HubSplits = field(default_factory=HubSplits)
 

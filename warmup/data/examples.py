@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from warmup.config.schema import TOY_LANGUAGE
-from warmup.config.templates import check_option_template, record_fields
+from warmup.config.languages import language_name
+from warmup.config.templates import LANGUAGE_PLACEHOLDERS, check_option_template, record_fields
 from warmup.data.json_text import parse_json
 from warmup.errors import UserError, nearest, wrong_value
 
@@ -19,28 +19,6 @@ if TYPE_CHECKING:
     from warmup.config.schema import TaskConfig
 
 LABELS = ("A", "B", "C", "D")
-LANGUAGES = {
-    "ar": "Arabic",
-    "cs": "Czech",
-    "de": "German",
-    "en": "English",
-    "es": "Spanish",
-    "fi": "Finnish",
-    "fr": "French",
-    "hi": "Hindi",
-    "it": "Italian",
-    "ja": "Japanese",
-    "ko": "Korean",
-    "nl": "Dutch",
-    "pl": "Polish",
-    "pt": "Portuguese",
-    "ro": "Romanian",
-    "ru": "Russian",
-    "tr": "Turkish",
-    "uk": "Ukrainian",
-    "zh": "Chinese",
-    TOY_LANGUAGE: "Toyish",
-}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -117,8 +95,7 @@ class Wording:
         own = [name for name in fields if not self._is_choice(name)] or fields
         if own and not any(values[name].strip() for name in own):
             raise EmptyText(f"{where}: the {side} is empty: no text in {' or '.join(own)}")
-        languages = {"source_language": self.source_language, "target_language": self.target_language}
-        names = {key: LANGUAGES.get(code or "", code or "") for key, code in languages.items()}
+        names = {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
         return template.format(**names, **{name: text.strip() for name, text in values.items()}).strip()
 
     def _is_choice(self, name: str) -> bool:

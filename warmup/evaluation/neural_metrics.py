@@ -17,6 +17,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from warmup.config.languages import language_code
 from warmup.config.schema import EvaluationConfig
 from warmup.evaluation.metrics import Score
 from warmup.evaluation.score_cache import cached_scores
@@ -73,13 +74,13 @@ def score_bertscore(
 
     Args:
         predictions, references: one string per example.
-        target_language: ISO 639 code, None for English; picks the baseline when rescaling.
+        target_language: a language's code or name, None for English; picks the baseline when rescaling.
         device: "cpu" or "cuda".
         config: `bertscore_model` is a hub name or a folder; `bertscore_layer` None takes the layer that bert_score
             found best for a model of that name, else the last; `bertscore_rescale` applies bert_score's baseline.
     """
     name = config.bertscore_model
-    language = (target_language or "en").lower().replace("_", "-").split("-")[0]
+    language = language_code(target_language or "en")
     try:
         from bert_score.utils import get_hash, lang2model
 

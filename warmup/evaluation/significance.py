@@ -100,7 +100,7 @@ def compare_systems(
         score: a name of `METRIC_SCORES`.
         baseline, system: predictions, one list a seed, seed beside seed; each as long as `references`.
         references: one string per example, in the predictions' order.
-        target_language: ISO 639 code; picks BLEU's tokenizer.
+        target_language: a language's code or name; picks BLEU's tokenizer.
         baseline_segments, system_segments: each example's score, one list a seed, as `segment_scores.json` of a run
             has them under `score`. ROUGE, COMET and BERTScore need them; BLEU, chrF++, accuracy and macro F1 are
             computed from the predictions and ignore them.

@@ -137,7 +137,7 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
         of_group = _rows(group, detail)
         rows += of_group
         warnings += [*_warnings(group, detail), *_unpaired(of_group)]
-    return Comparison(rows, [*warnings, *_skipped(kept), *repeated], _signatures(kept))
+    return Comparison(rows, [*warnings, *_skipped(kept), *_score_notes(kept), *repeated], _signatures(kept))
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -251,6 +251,11 @@ def _skipped(runs: Sequence[Run]) -> list[str]:
         names = ", ".join(score_name(metric) for metric in sorted(metrics, key=score_order))
         lines.append(f"Skipped: {names} in {counts[reason]} run{'s' if counts[reason] > 1 else ''}: {reason}")
     return lines
+
+
+def _score_notes(runs: Sequence[Run]) -> list[str]:
+    """What the runs say that their scores do not see, each once."""
+    return [f"{note}." for note in dict.fromkeys(note for run in runs for note in run.notes)]
 
 
 def _signatures(runs: Iterable[Run]) -> dict[str, list[str]]:

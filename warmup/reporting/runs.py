@@ -60,6 +60,7 @@ class Run:
     scores: dict[str, Score]
     chance: dict[str, dict[str, float]]
     skipped: dict[str, str]
+    notes: list[str]
     invalid_answers: float | None
     selection_metric: str | None
     training_seconds: float | None = None
@@ -258,6 +259,7 @@ def _read_run(path: Path) -> Run:
             scores={k: Score(_finite(v["value"]), _label(v["signature"])) for k, v in record["scores"].items()},
             chance={k: {way: _finite(x) for way, x in v.items()} for k, v in record["chance"].items()},
             skipped={str(key): _label(value) for key, value in record["skipped"].items()},
+            notes=[_label(note) for note in record.get("notes", [])],
             invalid_answers=None if record["invalid_answers"] is None else _finite(record["invalid_answers"]),
             selection_metric=_label(record.get("selection_metric") or "") or None,
             training_seconds=None if record.get("training_seconds") is None else _finite(record["training_seconds"]),

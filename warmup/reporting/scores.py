@@ -22,6 +22,8 @@ def print_scores(evaluation: Evaluation, console: Console) -> None:
     for name, reason in evaluation.skipped.items():
         table.add_row(SCORE_NAMES.get(name, name), "skipped", Text(reason))
     console.print(table)
+    for note in evaluation.notes:
+        console.print(Text(note))
     for name, chance in evaluation.chance.items():
         levels = f"{chance['uniform']:.2f} (every label alike), {chance['majority']:.2f} (always the most frequent)"
         console.print(f"chance, {SCORE_NAMES.get(name, name)}: {levels}", highlight=False)
