@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from warmup.reporting.overview import complete_overview
+
 ROOT = Path(__file__).parents[1]
 TINY = [
     "data.train_size=48",
@@ -73,6 +75,7 @@ def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Pa
             "environment.json",
             "train.log",
             "history.json",
+            "inputs.json",
             "metrics.json",
             "predictions.jsonl",
             "model",
@@ -105,6 +108,7 @@ def test_a_saved_checkpoint_scores_as_it_did(sweep: tuple[Path, str], tmp_path: 
     again = json.loads((tmp_path / "again" / "metrics.json").read_text())
     assert again["scores"] == json.loads((run / "metrics.json").read_text())["scores"]
     assert (tmp_path / "again" / "predictions.jsonl").read_text() == (run / "predictions.jsonl").read_text()
+    assert {"checkpoint", "test_examples"} == json.loads((tmp_path / "again" / "inputs.json").read_text()).keys()
 
 
 def test_predict_answers_a_file_without_references(sweep: tuple[Path, str], tmp_path: Path) -> None:
@@ -116,6 +120,10 @@ def test_predict_answers_a_file_without_references(sweep: tuple[Path, str], tmp_
     lines = [json.loads(line) for line in (tmp_path / "out" / "predictions.jsonl").read_text().splitlines()]
     assert [line["source"] for line in lines] == ["the cats help a dog", "<script>alert(1)</script>"]
     assert all(set(line) == {"source", "warmup", "prediction"} for line in lines)
+    inputs.write_text("the cats help\n", encoding="utf-8")
+    words = ["run=predict", f"checkpoint={run}/model", f"inputs={inputs}", f"hydra.run.dir={tmp_path}/out"]
+    assert "another 'inputs'" in error_line(command(*words))
+    assert len((tmp_path / "out" / "predictions.jsonl").read_text().splitlines()) == 2
 
 
 def test_tables_compare_any_folder_of_runs(sweep: tuple[Path, str], tmp_path: Path) -> None:
@@ -136,6 +144,65 @@ def test_a_finished_run_is_left_alone_and_another_one_refused(sweep: tuple[Path,
     assert "another 'seed'" in error_line(command(*TINY, "method=sft", "seed=2", f"hydra.run.dir={run}"))
     assert before == {path: path.stat().st_mtime_ns for path in before}
     assert not (run / "error.txt").exists()
+
+
+def test_what_a_finished_run_lacks_is_made(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    """As if it had been killed behind metrics.json, and again behind its tables."""
+    run = tmp_path / "run"
+    shutil.copytree(run_of(sweep, "warmup"), run)
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != "train.log"}
+    result = command(*TINY, "method=warmup", f"hydra.run.dir={run}")
+    assert result.returncode == 0 and "is finished already" in result.stdout, result.stderr
+    made = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file() and path not in before}
+    assert made.keys() >= {"comparison.md", "comparison.csv", "learning_curves.png", "warmup_gauges.svg", "report.html"}
+    assert made.keys() >= {"analysis.json", "analysis.md", "comparison.tex"}
+    for name in ("report.html", "warmup_gauges.svg", "analysis.md", "comparison.csv"):
+        (run / name).unlink()
+        complete_overview(run)
+        assert (run / name).read_bytes() == made[name], name
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    whole = {path: path.stat().st_mtime_ns for path in run.iterdir()}
+    complete_overview(run)
+    assert whole == {path: path.stat().st_mtime_ns for path in run.iterdir()}
+
+
+def test_a_finished_run_whose_input_changed_is_another_run(tmp_path: Path) -> None:
+    for name in ("answers", "references"):
+        (tmp_path / f"{name}.txt").write_text("the cat sat\non the mat\n")
+    files = [f"predictions={tmp_path}/answers.txt", f"references={tmp_path}/references.txt"]
+    words = ["run=score", "task.metrics=[bleu]", *files, f"hydra.run.dir={tmp_path}/run"]
+    first = command(*words)
+    assert first.returncode == 0, first.stderr
+    before = (tmp_path / "run" / "metrics.json").read_bytes()
+    (tmp_path / "references.txt").write_text("the cat sat\non a mat\n")
+    assert "holds a run with another 'references'" in error_line(command(*words))
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == before
+    assert not (tmp_path / "run" / "error.txt").exists()
+
+
+def test_a_run_goes_on_with_the_examples_it_began_with_alone(sweep: tuple[Path, str], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(run_of(sweep, "sft"), run)
+    (run / "metrics.json").unlink()
+    recorded = json.loads((run / "inputs.json").read_text())
+    assert recorded.keys() == {"train_examples", "validation_examples", "test_examples"}
+    (run / "inputs.json").write_text(json.dumps({**recorded, "validation_examples": "0" * 64}))
+    message = error_line(command(*TINY, "method=sft", f"hydra.run.dir={run}"))
+    assert "another 'validation_examples'" in message and not (run / "metrics.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["seed=1,2", "hydra.sweep.subdir=same"], "jobs 0 (seed=1) and 1 (seed=2) would both write into {}/same"),
+        (["method=sft", "seed=1,1"], "seed=1) are the same run twice: give each value once"),
+        (["seed=1,2", "hydra.run.dir=somewhere"], "the folder of a multirun is hydra.sweep.dir=FOLDER"),
+    ],
+)
+def test_jobs_that_would_lose_a_run_are_refused_before_the_first(words: list[str], part: str, tmp_path: Path) -> None:
+    result = command("-m", *TINY, *words, f"hydra.sweep.dir={tmp_path}/s")
+    assert part.format(f"{tmp_path}/s") in error_line(result)
+    assert not (tmp_path / "s").exists()
 
 
 def test_a_sweep_over_other_runs_is_refused_before_it_starts(sweep: tuple[Path, str]) -> None:

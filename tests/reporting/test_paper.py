@@ -140,6 +140,7 @@ def test_the_other_tables_have_the_papers_gains(write_run: Write, tmp_path: Path
         {"config": xsum_config(model__pretrained=None)},  # built fresh, whatever its name
         {"config": xsum_config(model__pretrained="/models/my-t5")},
         {"config": {"data": {"kind": "hub"}}},
+        {"config": {**xsum_config(), "run": "evaluate"}},  # the published model as it is
     ],
 )
 def test_other_runs_are_no_row_of_the_paper(write_run: Write, tmp_path: Path, changes: dict[str, Any]) -> None:

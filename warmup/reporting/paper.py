@@ -104,6 +104,8 @@ def _same_data(run: Run, table: PaperTable) -> bool:
         return False
     if not run.config:
         return True
+    if run.config.get("run") == "evaluate":  # nothing says how the model was trained, or whether it was
+        return False
     data: Any = run.config.get("data")
     model: Any = run.config.get("model")
     try:
