@@ -38,7 +38,7 @@ from warmup.evaluation.prediction_files import read_scorable
 from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.models.encoding import encode_sources, encode_targets
-from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings, save
+from warmup.models.loading import FORMAT, SEPARATOR, Backbone, build_fresh, load_pretrained, load_settings
 from warmup.reporting.overview import write_overview
 from warmup.reporting.plots import write_figures
 from warmup.reporting.runs import find_runs
@@ -54,8 +54,8 @@ from warmup.reporting.wandb_run import (
     wandb_run,
 )
 from warmup.run_folder import is_main_process
-from warmup.training.fit import Training, fit
-from warmup.training.trainer import EncodedExamples
+from warmup.training.batches import EncodedExamples
+from warmup.training.fit import Training, fit, save_trained
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +134,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
             fresh=config.model.pretrained is None,
         )
         if is_main_process():
-            save(backbone, folder / "model", settings_of(config))
-            write_json(folder / "training.json", {"seconds": training.seconds, "steps": training.steps})
+            save_trained(backbone, settings_of(config), training, folder)
         log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
         if wandb and config.logger.log_model:
             log_files(wandb, "model", folder / "model")

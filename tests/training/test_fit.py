@@ -16,9 +16,10 @@ from tests.conftest import ARCHITECTURES
 from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
 from warmup.errors import UserError
 from warmup.models.encoding import Collator
-from warmup.training.fit import fit, last_checkpoint
+from warmup.training.batches import EncodedExamples, ShuffledSampler
+from warmup.training.checkpoints import last_checkpoint
+from warmup.training.fit import fit
 from warmup.training.method_model import MethodModel
-from warmup.training.trainer import EncodedExamples, ShuffledSampler
 
 SFT, WARMUP = SftMethod(), WarmupMethod(num_samples=2, max_warmup_tokens=2)
 
