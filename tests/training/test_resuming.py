@@ -26,7 +26,7 @@ from warmup.training.fit import Training
 
 TIMES = ("seconds", "train_runtime")
 # checkpoints stand between two logged steps, and in the middle of an epoch of 6 steps
-SHAPE: dict[str, Any] = {"max_steps": 8, "evaluate_every": 2, "logging_steps": 3, "dropout": 0.1}
+SHAPE: dict[str, Any] = {"max_steps": 8, "evaluate_every": 2, "logging_steps": 4, "dropout": 0.1}
 
 
 class Killed(Exception):
@@ -110,30 +110,32 @@ def test_a_training_that_had_ended_takes_no_further_step(make_backbone, tmp_path
     if last == "epoch":
         shape |= {"evaluate_by": "epoch"}
         values = [3.0, 2.0]
-    expected = train(make_backbone, tmp_path, SFT, score=scores(*values), **shape)
+    expected = train(make_backbone, tmp_path / "run", SFT, score=scores(*values), **shape)
     assert expected[1].steps == (8 if last == "early" else 7)
-    model, record = contents(tmp_path / "model"), json.loads((tmp_path / "training.json").read_text())
+    run = (tmp_path / "run").rename(tmp_path / "moved")
+    model = [data for data, _ in contents(run / "model").values()]
+    record = json.loads((run / "training.json").read_text())
     assert record["steps"] == expected[1].steps
 
     def again() -> None:
-        assert_same(expected, train(make_backbone, tmp_path, SFT, score=scores(), callbacks=[KilledIn(8)], **shape))
-        assert json.loads((tmp_path / "training.json").read_text())["steps"] == record["steps"]
+        assert_same(expected, train(make_backbone, run, SFT, score=scores(), callbacks=[KilledIn(8)], **shape))
+        assert json.loads((run / "training.json").read_text())["steps"] == record["steps"]
 
     for name in ("model", "training.json", "history.json"):
-        path = tmp_path / name
+        path = run / name
         shutil.rmtree(path) if path.is_dir() else path.unlink()
     again()
-    assert [file for file, _ in contents(tmp_path / "model").values()] == [file for file, _ in model.values()]
-    shutil.rmtree(tmp_path / "model")
-    (tmp_path / ".model").mkdir()  # one that was not written whole
-    (tmp_path / ".model" / "config.json").write_text("{")
+    assert [data for data, _ in contents(run / "model").values()] == model
+    shutil.rmtree(run / "model")
+    (run / ".model").mkdir()  # one that was not written whole
+    (run / ".model" / "config.json").write_text("{")
     again()
-    assert not (tmp_path / ".model").exists()
-    left = contents(tmp_path)
+    assert not (run / ".model").exists()
+    left = contents(run)
     again()
-    shutil.rmtree(tmp_path / "checkpoints")  # a user may make room
+    shutil.rmtree(run / "checkpoints")  # a user may make room
     again()
-    assert {file: left[file] for file in contents(tmp_path)} == contents(tmp_path)
+    assert {file: left[file] for file in contents(run)} == contents(run)
 
 
 def test_a_kill_in_the_last_evaluation_adds_no_step(make_backbone, tmp_path: Path) -> None:
