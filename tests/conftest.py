@@ -30,24 +30,25 @@ def _enlarge(model: torch.nn.Module, factor: float, head: float) -> None:
             weight.mul_(factor * (head if "lm_head" in name else 1))
 
 
+def tiny_backbone(architecture: str, dropout: float = 0.0) -> Backbone:
+    """The same one at every call; float32 and in evaluation mode."""
+    torch.manual_seed(0)
+    config = ModelConfig(
+        name="tiny", architecture=architecture, vocabulary_size=300, width=32, layers=2, heads=2, feed_forward=48
+    )
+    config.dropout = dropout
+    backbone = build_fresh(config, TEXTS, 64)
+    if architecture in ("t5", "mt5"):
+        _enlarge(backbone.model, 1 / small_scale(config.width), 0.25 if architecture == "t5" else 1)
+    if architecture == "bart":
+        with torch.no_grad():
+            for weight in backbone.model.parameters():
+                weight.mul_(10 if weight.dim() > 1 else 1)
+    backbone.model.eval()
+    return backbone
+
+
 @pytest.fixture
 def make_backbone() -> Callable[..., Backbone]:
-    """Build a tiny backbone: `make_backbone("t5", dropout=0.1)`; float32 and in evaluation mode."""
-
-    def make(architecture: str, dropout: float = 0.0) -> Backbone:
-        torch.manual_seed(0)
-        config = ModelConfig(
-            name="tiny", architecture=architecture, vocabulary_size=300, width=32, layers=2, heads=2, feed_forward=48
-        )
-        config.dropout = dropout
-        backbone = build_fresh(config, TEXTS, 64)
-        if architecture in ("t5", "mt5"):
-            _enlarge(backbone.model, 1 / small_scale(config.width), 0.25 if architecture == "t5" else 1)
-        if architecture == "bart":
-            with torch.no_grad():
-                for weight in backbone.model.parameters():
-                    weight.mul_(10 if weight.dim() > 1 else 1)
-        backbone.model.eval()
-        return backbone
-
-    return make
+    """Build a tiny backbone: `make_backbone("t5", dropout=0.1)`."""
+    return tiny_backbone

@@ -47,7 +47,6 @@ from warmup.models.loading import (
     check_lengths,
     load_pretrained,
     load_settings,
-    save,
 )
 from warmup.models.unwritable import count_unwritable
 from warmup.reporting.overview import write_overview
@@ -66,8 +65,8 @@ from warmup.reporting.wandb_run import (
 )
 from warmup.run_folder import is_main_process
 from warmup.run_inputs import record_inputs
-from warmup.training.fit import Training, fit
-from warmup.training.trainer import EncodedExamples
+from warmup.training.batches import EncodedExamples
+from warmup.training.fit import Training, fit, save_trained
 
 log = logging.getLogger(__name__)
 
@@ -155,8 +154,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
             fresh=config.model.pretrained is None,
         )
         if is_main_process():
-            save(backbone, folder / "model", settings_of(config))
-            write_json(folder / "training.json", {"seconds": training.seconds, "steps": training.steps})
+            save_trained(backbone, settings_of(config), training, folder)
         log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
         if wandb and config.logger.log_model:
             log_files(wandb, "model", folder / "model")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
+import os
+import shutil
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,12 +18,14 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
+from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
-from tests.conftest import TEXTS
+from tests.conftest import TEXTS, tiny_backbone
+from tests.training.tiny_fit import SFT, train
 from warmup.config.schema import ModelConfig, WarmupMethod
 from warmup.models.encoding import Collator
 from warmup.models.loading import build_fresh
@@ -82,6 +88,62 @@ def one_of_two(rank: int, folder: str, kind: str, architecture: str) -> None:
         torch.save({"loss": total, "gradients": gradients}, Path(folder) / "found.pt")
     del model, inner, gradients
     leave_process_group()
+
+
+WARMUPS = WarmupMethod(num_samples=2, max_warmup_tokens=2, sft_steps=1, entropy_coef=0.1)
+# 17 examples, 8 a step: the third step of an epoch has one, so that a process gets none
+SHARED: dict[str, Any] = {"count": 17, "max_steps": 5, "evaluate_every": 2, "schedule": "constant", "logging_steps": 3}
+METHODS = {"sft": SFT, "warmup": WARMUPS}
+
+
+def fit_in_two(rank: int, folder: str) -> None:
+    """Both methods, killed and gone on with; then once more with accumulation."""
+    join_process_group(rank, folder)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", MASTER_ADDR="unused")
+    os.environ.update(MASTER_PORT="0", ACCELERATE_USE_CPU="true")
+    for name, method in METHODS.items():
+        whole, killed = Path(folder, name), Path(folder, f"{name}_killed")
+        train(tiny_backbone, whole, method, **SHARED, batch_size=4, keep_checkpoints=9)
+        if rank == 0:
+            shutil.copytree(whole / "checkpoints" / "checkpoint-2", killed / "checkpoints" / "checkpoint-2")
+        dist.barrier()
+        train(tiny_backbone, killed, method, **SHARED, batch_size=4)
+    train(tiny_backbone, Path(folder, "parts"), SFT, **SHARED, batch_size=2, gradient_accumulation_steps=2)
+    leave_process_group()
+
+
+def weights_at(run: Path, step: int) -> dict[str, torch.Tensor]:
+    return load_file(run / "checkpoints" / f"checkpoint-{step}" / "model.safetensors")
+
+
+def history_of(run: Path) -> list[dict[str, Any]]:
+    timed = ("seconds", "train_runtime")
+    history = json.loads((run / "history.json").read_text())
+    return [{name: value for name, value in entry.items() if name not in timed} for entry in history]
+
+
+def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
+    """The same steps on the same examples, and a resumed training is the same to the bit."""
+    two_processes(fit_in_two, str(tmp_path))
+    for name, method in METHODS.items():
+        run = tmp_path / name
+        train(tiny_backbone, tmp_path / "one" / name, method, **SHARED, batch_size=8)
+        others = [run, tmp_path / "parts"] if name == "sft" else [run]
+        for other in others:
+            for step in (4, 5):
+                found = weights_at(other, step)
+                for key, value in weights_at(tmp_path / "one" / name, step).items():
+                    # a step is of 1e-3, whose sign AdamW takes from rounding here and there
+                    assert (found[key] - value).abs().mean() < 1e-6, (other.name, step, key)
+        expected, found = history_of(tmp_path / "one" / name), history_of(run)
+        assert [entry["step"] for entry in found] == [entry["step"] for entry in expected]
+        for ours, theirs in zip(found, expected, strict=True):
+            for key in ours.keys() & {"loss", "train_loss", "grad_norm", "epoch", "learning_rate"}:
+                assert ours[key] == pytest.approx(theirs[key], rel=2e-4), key
+        killed = tmp_path / f"{name}_killed"
+        assert history_of(killed) == found
+        for key, value in weights_at(run, 5).items():
+            assert torch.equal(weights_at(killed, 5)[key], value), key
 
 
 def gloo_threads() -> int:

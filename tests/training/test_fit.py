@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,56 +12,14 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, set_seed
 
 from tests.conftest import ARCHITECTURES
-from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
+from tests.training.tiny_fit import SFT, WARMUP, copy_task, train
+from warmup.config.schema import MethodConfig, TrainerConfig, WarmupMethod
 from warmup.errors import UserError
 from warmup.models.encoding import Collator
-from warmup.training.fit import fit, last_checkpoint
+from warmup.training.batches import ShuffledSampler
+from warmup.training.checkpoints import last_checkpoint
+from warmup.training.fit import fit
 from warmup.training.method_model import MethodModel
-from warmup.training.trainer import EncodedExamples, ShuffledSampler
-
-SFT, WARMUP = SftMethod(), WarmupMethod(num_samples=2, max_warmup_tokens=2)
-
-
-def copy_task(backbone, count: int = 24) -> EncodedExamples:
-    """Answer with the first token of the source."""
-    generator = torch.Generator().manual_seed(0)
-    ending = backbone.separator_id if backbone.tokenizer.bos_token else backbone.tokenizer.eos_token_id
-    rows = [torch.randint(20, 40, (3 + index % 4,), generator=generator).tolist() for index in range(count)]
-    return EncodedExamples(
-        [[*row, ending] for row in rows], [[row[0], backbone.tokenizer.eos_token_id] for row in rows]
-    )
-
-
-def train(make_backbone, folder: Path, method: MethodConfig, architecture: str = "t5", fresh: bool = False, **settings):
-    set_seed(1)
-    backbone = make_backbone(architecture)
-    values = {
-        "max_steps": 8,
-        "batch_size": 4,
-        "evaluate_by": "steps",
-        "evaluate_every": 4,
-        "logging_steps": 1,
-        **settings,
-    }
-
-    def score() -> dict[str, float]:
-        return {"accuracy": backbone.model.get_input_embeddings().weight.detach().sum().item()}
-
-    result = fit(
-        backbone,
-        method,
-        TrainerConfig(**values),
-        copy_task(backbone),
-        folder,
-        1,
-        "cpu",
-        "accuracy",
-        {"format": 1},
-        score,
-        [],
-        fresh,
-    )
-    return backbone, result
 
 
 @pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
@@ -101,23 +58,6 @@ def test_a_fresh_model_is_warm_started_for_half_of_the_steps(
 ) -> None:
     _, result = train(make_backbone, tmp_path, WARMUP, fresh=fresh)
     assert min(entry["step"] for entry in result.history if "warmup/length" in entry) == first
-
-
-@pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
-def test_a_killed_run_resumes_to_the_same_numbers(make_backbone, tmp_path: Path, method: MethodConfig) -> None:
-    whole, expected = train(make_backbone, tmp_path / "whole", method, keep_checkpoints=5)
-    shutil.copytree(
-        tmp_path / "whole" / "checkpoints" / "checkpoint-4", tmp_path / "killed" / "checkpoints" / "checkpoint-4"
-    )
-    (tmp_path / "killed" / "checkpoints" / "checkpoint-8").mkdir()  # a checkpoint that the kill cut short
-    resumed, found = train(make_backbone, tmp_path / "killed", method, keep_checkpoints=5)
-    for name, value in whole.model.state_dict().items():
-        assert torch.equal(value, resumed.model.state_dict()[name]), name
-    timeless = [
-        [{k: v for k, v in entry.items() if k != "seconds"} for entry in run.history[:-1]] for run in (expected, found)
-    ]
-    assert timeless[0] == timeless[1]
-    assert found.seconds > 0
 
 
 def test_accumulated_steps_equal_one_large_batch(make_backbone, tmp_path: Path) -> None:

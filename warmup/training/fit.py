@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,18 +12,21 @@ from typing import Any
 
 import torch
 from tqdm.contrib.logging import logging_redirect_tqdm
-from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, TrainingArguments
+from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, TrainerState, TrainingArguments
 
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError
-from warmup.files import write_json
+from warmup.files import read_json, write_json
 from warmup.models.encoding import Collator
-from warmup.models.loading import Backbone
+from warmup.models.loading import Backbone, save
 from warmup.models.modes import checkpoint_contexts
+from warmup.training.batches import EncodedExamples
+from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
 from warmup.training.method_model import MethodModel
-from warmup.training.trainer import EncodedExamples, WarmupTrainer
+from warmup.training.trainer import WarmupTrainer
 
 log = logging.getLogger(__name__)
+MODEL, RECORD, HISTORY = "model", "training.json", "history.json"  # what a training leaves in its folder
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 
 
@@ -34,6 +38,16 @@ class Training:
     steps: int
     best_score: float | None
     history: list[dict[str, Any]]
+
+
+class Arguments(TrainingArguments):
+    """The Trainer's, but that a CPU is one device: torch.load does not know `cpu:0`, as gloo's processes call it."""
+
+    @property
+    def device(self) -> torch.device:
+        """The device that this process computes on."""
+        device = super().device
+        return torch.device("cpu") if device.type == "cpu" else device
 
 
 class BarWithoutDictionaries(ProgressCallback):
@@ -59,8 +73,12 @@ def fit(
 ) -> Training:
     """Train in place; `folder/checkpoints` holds what a killed run resumes from, `folder/history.json` the curves.
 
+    A training that has ended stays as it is: where `folder/model` is, or the last checkpoint is that of the end, the
+    weights are loaded and no step is taken.
+
     Raises:
-        UserError: a loss that is not a number, or a folder that cannot be written.
+        UserError: a loss that is not a number, a folder that cannot be written, or checkpoints of another number of
+            processes.
     """
     checkpoints = folder / "checkpoints"
     arguments = training_arguments(config, checkpoints, seed, device, selection_metric)
@@ -76,15 +94,55 @@ def fit(
         settings,
         score,
         data_collator=Collator(backbone),
-        callbacks=[*stopping, *callbacks],
+        callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints), *callbacks],
     )
     trainer.remove_callback(ProgressCallback)
+    if (folder / MODEL).is_dir():
+        seconds = _take_over_finished(trainer, folder)
+    else:
+        _train(trainer, checkpoints)
+        seconds = trainer.clock.seconds
+        if trainer.is_world_process_zero():
+            # sorted, as a checkpoint has them: a resumed run's file is no other
+            write_json(folder / HISTORY, [dict(sorted(entry.items())) for entry in trainer.state.log_history])
+    history = trainer.state.log_history
+    scores = [entry[name] for entry in history if (name := f"eval_{selection_metric}") in entry]
+    return Training(seconds, trainer.state.global_step, max(scores, default=None), history)
+
+
+def save_trained(backbone: Backbone, settings: dict[str, Any], training: Training, folder: Path) -> None:
+    """Write `training.json`, then `model/`, whole or not at all: where it is, the training is finished."""
+    if (folder / MODEL).is_dir():
+        return
+    write_json(folder / RECORD, {"seconds": training.seconds, "steps": training.steps})
+    unfinished = folder / f".{MODEL}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    save(backbone, unfinished, settings)
+    os.replace(unfinished, folder / MODEL)
+
+
+def _take_over_finished(trainer: WarmupTrainer, folder: Path) -> float:
+    """Load what an earlier call left in `folder`; returns its seconds."""
+    record, history = read_json(folder / RECORD), read_json(folder / HISTORY)
+    log.info("training was finished before; the model is read from %s", folder / MODEL)
+    steps = record["steps"]
+    trainer.take_over(TrainerState(global_step=steps, max_steps=steps, log_history=history), folder / MODEL)
+    return float(record["seconds"])
+
+
+def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
+    """From the last checkpoint, if there is one, to the end."""
+    resume = last_checkpoint(checkpoints)
+    state = resume and read_state(resume)
+    if resume and state and has_ended(state):
+        log.info("training had ended at %s", resume)
+        trainer.end_from(resume, state)
+        return
+    if resume:
+        log.info("resuming from %s", resume)
     bar = BarWithoutDictionaries()
     if trainer.is_world_process_zero():
         trainer.add_callback(bar)
-    resume = last_checkpoint(checkpoints)
-    if resume:
-        log.info("resuming from %s", resume)
     try:
         with logging_redirect_tqdm():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
@@ -97,11 +155,6 @@ def fit(
     finally:
         if bar.training_bar is not None:
             bar.training_bar.close()  # or the line of an error stands behind the bar
-    if trainer.is_world_process_zero():
-        write_json(folder / "history.json", trainer.state.log_history)
-    return Training(
-        trainer.clock.seconds, trainer.state.global_step, trainer.state.best_metric, trainer.state.log_history
-    )
 
 
 def training_arguments(
@@ -109,7 +162,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
     every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
-    return TrainingArguments(
+    return Arguments(
         output_dir=str(folder),
         max_steps=config.max_steps,
         num_train_epochs=config.epochs or 1.0,
@@ -125,7 +178,7 @@ def training_arguments(
         use_cpu=device == "cpu",
         eval_strategy=config.evaluate_by,
         save_strategy=config.evaluate_by,
-        save_total_limit=config.keep_checkpoints,
+        restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{selection_metric}",
         greater_is_better=True,
@@ -146,16 +199,3 @@ def use_bfloat16(precision: str, device: str) -> bool:
     if precision == "auto":
         return device == "cuda" and torch.cuda.is_bf16_supported()
     return precision == "bfloat16"
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole: its state file, which comes last, can be read."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2]), reverse=True)
-    for checkpoint in found:
-        try:
-            json.loads((checkpoint / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            log.warning("%s was not written whole and is left out", checkpoint)
-            continue
-        return checkpoint
-    return None

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-
+import torch
 from torch import Tensor, nn
 
 from warmup.config.schema import MethodConfig, WarmupMethod
@@ -12,6 +11,7 @@ from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.loading import Backbone
+from warmup.training.progress import Progress
 
 
 class MethodModel(nn.Module):
@@ -34,15 +34,20 @@ class MethodModel(nn.Module):
         self.measures = False  # whether this step is logged, set by the Trainer callback
         self.step = 0  # optimiser steps done, set by the Trainer callback
         self.total_steps = 0
-        self.recent: dict[str, list[float]] = defaultdict(list)
+        self.progress = Progress()
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, num_items_in_batch: Tensor | int | None = None
     ) -> dict[str, Tensor]:
         """Loss of a batch: sources [B, S], labels [B, T] padded with -100.
 
-        `num_items_in_batch` is the number of target tokens that the loss is averaged over; None: of this batch.
+        `num_items_in_batch` is the number of target tokens that the loss is averaged over; None: of this batch. Labels
+        without a target token are a filler's: it is computed like any other batch, since other processes wait for the
+        same collectives, and adds nothing.
         """
+        tokens = (labels != IGNORED_LABEL).sum()
+        if is_filler := not tokens:
+            labels = torch.full_like(labels, self.backbone.tokenizer.eos_token_id)
         if isinstance(self.method, WarmupMethod) and self.step >= self.sft_steps(self.method):
             seeds = input_seeds(self.seed, self.step, input_ids, attention_mask, labels)
             total, gauges = warmup_loss(
@@ -50,19 +55,13 @@ class MethodModel(nn.Module):
             )
         else:
             total, gauges = sft_loss(self.backbone, input_ids, attention_mask, labels)
-        for name, value in gauges.items():
-            self.recent[name].append(value)
-        tokens = (labels != IGNORED_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
-        return {"loss": total / tokens}
+        if is_filler:
+            return {"loss": 0.0 * total}
+        self.progress.count(gauges)
+        return {"loss": total / (tokens if num_items_in_batch is None else num_items_in_batch)}
 
     def sft_steps(self, method: WarmupMethod) -> int:
         """How many steps of plain SFT come first."""
         if method.sft_steps is not None:
             return method.sft_steps
         return self.total_steps // 2 if self.fresh else 0
-
-    def take_gauges(self) -> dict[str, float]:
-        """Means of the gauges since the last call."""
-        means = {name: sum(values) / len(values) for name, values in self.recent.items()}
-        self.recent.clear()
-        return means

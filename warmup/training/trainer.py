@@ -4,58 +4,25 @@ from __future__ import annotations
 
 import logging
 import math
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.data import Dataset, Sampler
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from warmup.errors import UserError
 from warmup.models.checkpoints import read_checkpoint
 from warmup.models.loading import save
+from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler
+from warmup.training.checkpoints import checkpoint_at, read_state
 from warmup.training.method_model import MethodModel
+from warmup.training.progress import Stopwatch
 
 log = logging.getLogger(__name__)
 COLLAPSED = 0.05  # nats of a warmup token, below which hardly anything is chosen
 STATE_PREFIX = "model."  # of the wrapped model's weights in MethodModel's state
-
-
-class EncodedExamples(Dataset):
-    """Token ids of sources and targets, made once before training."""
-
-    def __init__(self, sources: list[list[int]], targets: list[list[int]]) -> None:
-        self.sources, self.targets = sources, targets
-
-    def __len__(self) -> int:
-        return len(self.sources)
-
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
-        return {"source": self.sources[index], "target": self.targets[index]}
-
-
-class ShuffledSampler(Sampler):
-    """A fresh order each epoch that depends on seed and epoch alone, so that a resumed run sees the same batches."""
-
-    def __init__(self, lengths: list[int], batch_size: int, group_by_length: bool, seed: int) -> None:
-        self.lengths, self.batch_size, self.group_by_length, self.seed = lengths, batch_size, group_by_length, seed
-        self.epoch = 0
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by accelerate at the start of each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.group_by_length:
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
-        return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
 
 
 class StepCounter(TrainerCallback):
@@ -72,21 +39,6 @@ class StepCounter(TrainerCallback):
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if state.global_step >= state.max_steps and args.eval_strategy == "steps":
             control.should_evaluate = control.should_save = True
-
-
-class Stopwatch:
-    """Seconds that run, pauses left out."""
-
-    def __init__(self) -> None:
-        self.earlier, self.started = 0.0, time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self.earlier + time.monotonic() - self.started
-
-    def restart(self, earlier: float) -> None:
-        """Go on from `earlier` seconds."""
-        self.earlier, self.started = earlier, time.monotonic()
 
 
 class WarmupTrainer(Trainer):
@@ -110,14 +62,43 @@ class WarmupTrainer(Trainer):
         self.settings = settings
         self.score = score
         self.clock = Stopwatch()
-        self.warned = False  # of a collapse
+        self.progress = model.progress
         self.add_callback(StepCounter(model))
 
-    def _get_train_sampler(self, *_: Any) -> Sampler:
-        assert isinstance(self.train_dataset, EncodedExamples)
-        lengths = [len(s) + len(t) for s, t in zip(self.train_dataset.sources, self.train_dataset.targets, strict=True)]
-        together = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return ShuffledSampler(lengths, together, self.group_by_length, self.args.seed)
+    def get_train_dataloader(self) -> EpochLoader:
+        """This process's share of each global batch."""
+        data = self.train_dataset
+        assert isinstance(data, EncodedExamples)
+        lengths = [len(source) + len(target) for source, target in zip(data.sources, data.targets, strict=True)]
+        together = self.args.train_batch_size * self.args.world_size
+        step = together * self.args.gradient_accumulation_steps
+        order = ShuffledSampler(lengths, step, self.group_by_length, self.args.seed)
+        return EpochLoader(
+            data,
+            batch_sampler=SharedBatches(order, together, self.args.world_size, self.args.process_index),
+            collate_fn=self.data_collator,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **keywords: Any) -> Tensor:
+        """One batch; its loss is summed up here too, since the Trainer's sum does not outlive the process."""
+        loss = super().training_step(model, inputs, *rest, **keywords)
+        self.progress.loss += loss.item()
+        return loss
+
+    def end_from(self, checkpoint: Path, state: TrainerState) -> None:
+        """What `train` does behind the last step, for a training that had come so far: no further step is taken."""
+        self._restore(checkpoint, state)
+        self.take_over(state, checkpoint)
+        self._load_best_model()
+        self.log({"train_loss": 0.0})
+
+    def take_over(self, state: TrainerState, model: Path) -> None:
+        """Be where another training ended, with the weights that are saved in `model`."""
+        self.state = state
+        self._load_weights(model)
+        self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
+        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Decode the dev set; called by the Trainer at every evaluation."""
@@ -135,26 +116,35 @@ class WarmupTrainer(Trainer):
             UserError: the loss is not a number, so that going on would only waste time.
         """
         if "loss" in logs:
-            if not math.isfinite(logs["loss"]):
-                raise UserError(
-                    f"the loss is {logs['loss']} at step {self.state.global_step}: try a lower trainer.learning_rate, "
-                    "trainer.max_grad_norm=1, or trainer.precision=float32"
-                )
-            logs = {**logs, **self.method_model.take_gauges()}
+            loss, gauges = self.progress.take(self.state.global_step)
+            self._check_loss(loss)
+            logs = {**logs, "loss": round(loss, 4), **gauges}
             self._warn_of_collapse(logs)
+        closing = "train_loss" in logs
+        if closing:  # the Trainer's own figures leave out what was before a restart
+            self.progress.take(self.state.global_step)
+            mean = self.progress.logged_loss / max(self.state.global_step, 1)
+            logs = {"train_runtime": round(self.clock.seconds, 3), "train_loss": mean}
         logs = {**logs, "seconds": round(self.clock.seconds, 3)}
         super().log(logs, *rest)
-        if self.is_world_process_zero() and not logs.keys() & {"train_runtime"}:
+        if self.is_world_process_zero() and not closing:
             log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _short(logs))
+
+    def _check_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {self.state.global_step}: try a lower trainer.learning_rate, "
+                "trainer.max_grad_norm=1, or trainer.precision=float32"
+            )
 
     def _warn_of_collapse(self, logs: dict[str, float]) -> None:
         """Once: warmups are drawn with next to no choice, or are one and the same string (design, section 1)."""
         entropy = logs.get("warmup/token_entropy")
-        if entropy is None or self.warned or not self.is_world_process_zero():
+        if entropy is None or self.progress.warned or not self.is_world_process_zero():
             return
         one_string = logs["warmup/distinct"] == 1 and logs["warmup/distinct_inputs"] == 0
         if entropy < COLLAPSED or (one_string and self.args.per_device_train_batch_size > 1):
-            self.warned = True
+            self.progress.warned = True
             log.warning(
                 "the warmups have collapsed: %.3f nats per token, %.3g different ones of an input, at step %d. "
                 "What helps: method.baseline=mean, a warm start (method.sft_steps), a larger method.entropy_coef, "
@@ -170,21 +160,39 @@ class WarmupTrainer(Trainer):
         state = state_dict if state_dict is None else _unwrapped(state_dict)
         save(self.method_model.backbone, folder, self.settings, state)
 
+    def _save_rng_state(self, output_dir: str) -> None:
+        """All that goes into a checkpoint before the state that says it is whole, from all processes."""
+        super()._save_rng_state(output_dir)
+        self._check_loss(self.progress.loss)
+        self.progress.seconds = self.clock.seconds
+        self.progress.write(Path(output_dir), self.is_world_process_zero())
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        self._load_weights(resume_from_checkpoint)
-        state = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / "trainer_state.json"))
-        self.clock.restart(max((entry.get("seconds", 0.0) for entry in state.log_history), default=0.0))
+        checkpoint = Path(resume_from_checkpoint)
+        state = read_state(checkpoint)
+        assert state is not None
+        self._restore(checkpoint, state)
+        self._load_weights(checkpoint)
+
+    def _restore(self, checkpoint: Path, state: TrainerState) -> None:
+        best = checkpoint_at(checkpoint.parent, state.best_global_step or state.global_step)
+        if not read_state(best):
+            raise UserError(f"{best}, the best checkpoint so far, is gone or not whole: choose another folder")
+        self.progress.read(checkpoint, self.args.world_size, self.args.process_index)
+        self.clock.restart(self.progress.seconds)
 
     def _load_best_model(self) -> None:
-        best = self.state.best_model_checkpoint
-        if best is None:
+        if not self.state.best_global_step:
             return
+        best = checkpoint_at(Path(str(self.args.output_dir)), self.state.best_global_step)
         log.info("best checkpoint: %s (%s = %.4g)", best, self.args.metric_for_best_model, self.state.best_metric)
+        trained = self.clock.seconds
         self._load_weights(best)
+        self.clock.restart(trained)
 
-    def _load_weights(self, checkpoint: str) -> None:
+    def _load_weights(self, checkpoint: Path) -> None:
         inner = self.method_model.model
-        inner.load_state_dict(read_checkpoint(checkpoint, local_files_only=True).model.state_dict())
+        inner.load_state_dict(read_checkpoint(str(checkpoint), local_files_only=True).model.state_dict())
 
 
 def _short(logs: dict[str, float]) -> str:

@@ -1,0 +1,69 @@
+"""The checkpoints of a run: which there are, which was written whole, which are kept, and what they say of the end."""
+
+from __future__ import annotations
+
+import logging
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+log = logging.getLogger(__name__)
+STATE_FILE = "trainer_state.json"
+
+
+def checkpoint_at(folder: Path, step: int) -> Path:
+    """Where the Trainer writes the checkpoint of a step."""
+    return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The Trainer's checkpoints in the order of their steps; what else lies there is none of ours."""
+    steps = [re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name) for path in folder.glob("*") if path.is_dir()]
+    return [checkpoint_at(folder, step) for step in sorted(int(match[1]) for match in steps if match)]
+
+
+def read_state(checkpoint: Path) -> TrainerState | None:
+    """The state at a checkpoint; None for one that was not written whole, since this file comes last."""
+    try:
+        return TrainerState.load_from_json(str(checkpoint / STATE_FILE))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint that was written whole."""
+    for checkpoint in reversed(checkpoints(folder)):
+        if read_state(checkpoint):
+            return checkpoint
+        log.warning("%s was not written whole and is left out", checkpoint)
+    return None
+
+
+def has_ended(state: TrainerState) -> bool:
+    """Whether training was over at this state: the last step was done, or early stopping had seen enough."""
+    callbacks: Any = state.stateful_callbacks
+    return state.global_step >= state.max_steps or callbacks["TrainerControl"]["args"]["should_training_stop"]
+
+
+class KeepCheckpoints(TrainerCallback):
+    """Removes old checkpoints, but never the best one or the last `count` beside it.
+
+    Not the Trainer's `save_total_limit`, which goes by the time of change, removes any folder that is called
+    `checkpoint-` something, and when it has ended the last checkpoint: the one that says so.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        folder = Path(str(args.output_dir))
+        best = checkpoint_at(folder, state.best_global_step or 0)
+        others = [checkpoint for checkpoint in checkpoints(folder) if checkpoint != best]
+        for checkpoint in others[: -self.count]:
+            shutil.rmtree(checkpoint, ignore_errors=True)

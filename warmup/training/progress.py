@@ -1,0 +1,91 @@
+"""What a training knows of its steps beside the Trainer's own state, so that a resumed one has the same curves."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from accelerate.utils import gather_object
+
+from warmup.errors import UserError
+from warmup.files import read_json, write_json
+
+PROGRESS_FILE = "progress.json"
+
+
+class Stopwatch:
+    """Seconds that run, pauses left out."""
+
+    def __init__(self) -> None:
+        self.earlier, self.started = 0.0, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier + time.monotonic() - self.started
+
+    def restart(self, earlier: float) -> None:
+        """Go on from `earlier` seconds."""
+        self.earlier, self.started = earlier, time.monotonic()
+
+
+@dataclass
+class Progress:
+    """One process's sums since the last logged step, and what is older.
+
+    Attributes:
+        loss: of the steps since the last logged one; each is the mean over the processes.
+        gauges: of the batches since then, each with its sum and their number.
+        logged: the last logged step.
+        logged_loss: of all steps until then.
+        seconds: of optimisation, when this was written.
+        warned: of a collapse.
+    """
+
+    loss: float = 0.0
+    gauges: dict[str, list[float]] = field(default_factory=dict)
+    logged: int = 0
+    logged_loss: float = 0.0
+    seconds: float = 0.0
+    warned: bool = False
+
+    def count(self, gauges: dict[str, float]) -> None:
+        """Add the gauges of a batch."""
+        for name, value in gauges.items():
+            total, number = self.gauges.get(name, (0.0, 0))
+            self.gauges[name] = [total + value, number + 1]
+
+    def take(self, step: int) -> tuple[float, dict[str, float]]:
+        """The mean loss of a step and the mean gauges since the last call, over all processes, which all call this."""
+        processes = gather_object([(self.loss, dict(self.gauges))])
+        loss = sum(part for part, _ in processes) / len(processes)
+        names = dict.fromkeys(name for _, gauges in processes for name in gauges)
+        found = {name: [gauges[name] for _, gauges in processes if name in gauges] for name in names}
+        means = {name: sum(s for s, _ in parts) / sum(n for _, n in parts) for name, parts in found.items()}
+        mean_loss = loss / max(step - self.logged, 1)
+        self.loss, self.logged, self.logged_loss = 0.0, step, self.logged_loss + loss
+        self.gauges.clear()
+        return mean_loss, means
+
+    def write(self, checkpoint: Path, main_process: bool) -> None:
+        """Every process's progress, into one file; returns when all processes have come as far as this."""
+        processes = gather_object([asdict(self)])
+        if main_process:
+            write_json(checkpoint / PROGRESS_FILE, processes)
+
+    def read(self, checkpoint: Path, processes: int, process: int) -> None:
+        """Go on from what this process wrote.
+
+        Raises:
+            UserError: there were more or fewer processes then. Each has its own random numbers, so that other ones
+                would train another model.
+        """
+        file = checkpoint / PROGRESS_FILE
+        written = read_json(file)
+        if len(written) != processes:
+            raise UserError(
+                f"{checkpoint} was written by {len(written)} processes and this run has {processes}: go on with as "
+                "many as there were, or choose another folder with hydra.run.dir=FOLDER"
+            )
+        for name, value in written[process].items():
+            setattr(self, name, value)
