@@ -182,7 +182,7 @@ def test_cached_steps_have_the_logits_of_the_model(backbone: Backbone) -> None:
 
 @torch.no_grad()
 def test_answers_are_those_of_generate_one_by_one(backbone: Backbone) -> None:
-    """Sources and prefixes of unequal length, together and alone; T5's masks overflow in float64 where rows are padded."""
+    """Sources and prefixes of unequal length, together and alone. In float64 T5's masks of padded rows overflow."""
     backbone.model.generation_config.forced_eos_token_id = None  # a default of BART's, and no setting of ours
     model = backbone.model.float()
     encoded = backbone.family.encode(model, *batch_of(backbone), shared=False)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers import BartConfig, PretrainedConfig, PreTrainedTokenizerBase
 
@@ -48,6 +49,15 @@ class Bart(EncoderDecoder):
         around = tokenizer("")["input_ids"]  # `<s> </s>`; of mBART `</s> language`, or `language </s>`
         end = around.index(tokenizer.eos_token_id) if tokenizer.eos_token_id in around else len(around)
         return [*around[:end], *ids], around[end:] or [tokenizer.eos_token_id]
+
+    @torch.no_grad()
+    def restored(self, model: Model, missing: set[str]) -> set[str]:
+        """A model begins with one embedding for source and target, saved once; untied ones are loaded one by one."""
+        shared = model.get_input_embeddings().weight
+        names = missing & {f"model.{part}.embed_tokens.weight" for part in ("encoder", "decoder")}
+        for name in names:
+            model.get_parameter(name).copy_(shared)
+        return names
 
     def most_positions(self, model: Model) -> int | None:
         return model.config.max_position_embeddings

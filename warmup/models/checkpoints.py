@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, neutral_settings, settings_in, without_settings
 from warmup.models.model_types import family_of
 
+log = logging.getLogger(__name__)
 NAMED = 3  # tensors of each fault
 
 
@@ -49,9 +51,9 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
     """
     raw, _ = PretrainedConfig.get_config_dict(name, **where)
     family = family_of(raw, name)
-    own = OwnSettings(settings_in(raw), _generation_file(name, **where))
+    in_config, file = settings_in(raw), _generation_file(name, **where)
     config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
-    without_settings(config, own.in_config)
+    without_settings(config, in_config)
     config.return_dict = True
     model, info = family.auto.from_pretrained(
         name,
@@ -63,10 +65,23 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
         ignore_mismatched_sizes=True,  # they are refused below, by name
         **where,
     )
+    info["missing_keys"] = set(info["missing_keys"]) - family.restored(model, set(info["missing_keys"]))
     _check_complete(name, info)
     _check_finite(name, model)
     model.generation_config = neutral_settings(model.config)
-    return Checkpoint(model, family, own)
+    return Checkpoint(model, family, _own_settings(name, in_config, file))
+
+
+def _own_settings(name: str, in_config: dict[str, Any], file: dict[str, Any] | None) -> OwnSettings:
+    """What can be put back, so that transformers loads the model when it is saved again."""
+    try:
+        for content in (in_config, file or {}):
+            GenerationConfig.from_dict(content)
+    except Exception as error:  # it checks some values by raising whatever comes
+        reason = str(error).strip().splitlines()[0]
+        log.warning("the generation settings of %s are not used, and not kept either: %s", name, reason)
+        return OwnSettings()
+    return OwnSettings(in_config, file)
 
 
 def _generation_file(name: str, **where: Any) -> dict[str, Any] | None:
@@ -84,10 +99,8 @@ def _generation_file(name: str, **where: Any) -> dict[str, Any] | None:
 
 def _check_complete(name: str, info: dict[str, Any]) -> None:
     """Refuse what Hugging Face reports: it would go on with new random weights, or without some of the file's."""
-    mismatched = [
-        f"{key} (file {list(saved)}, config.json {list(wanted)})"
-        for key, saved, wanted in sorted(info["mismatched_keys"])
-    ]
+    # transformers 5 tells both shapes beside each name
+    mismatched = sorted(key if isinstance(key, str) else key[0] for key in info["mismatched_keys"])
     faults = [
         _named("missing", sorted(info["missing_keys"])),
         _named("of another shape", mismatched),

@@ -89,6 +89,10 @@ class Family(ABC):
             UserError: the model lacks something that it cannot be used without.
         """
 
+    def restored(self, model: Model, missing: set[str]) -> set[str]:
+        """Those of the `missing` tensors of a file that others of it tell, and that the model has now."""
+        return set()
+
     def start_ids(self, model: Model) -> list[int]:
         """What a decoder of its own reads before a continuation; nothing where the source is read there."""
         return []
