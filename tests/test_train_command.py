@@ -288,6 +288,16 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(words: list[str], part:
     assert not (tmp_path / "run").exists()
 
 
+def test_a_selection_metric_without_a_score_is_found_before_the_model_is(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    texts = [f'{{"document": "Школа номер {i} закрыта", "summary": "Школа {i} закрыта"}}' for i in range(20)]
+    (tmp_path / "russian.jsonl").write_text("\n".join(texts))
+    words = ["task=summarization", "data=local", f"data.train={tmp_path}/russian.jsonl"]
+    line = error_line(command(*words, f"model.pretrained={tmp_path}/empty", f"hydra.run.dir={tmp_path}/run"))
+    assert "task.selection_metric is 'rougeL', which has no score here" in line
+    assert line.endswith("allowed: 'task.metrics=[chrf]' task.selection_metric=chrf")
+
+
 def test_the_traceback_is_there_for_who_asks(tmp_path: Path) -> None:
     result = command("method.num_samples=0", f"hydra.run.dir={tmp_path}/run", HYDRA_FULL_ERROR="1")
     assert result.returncode != 0 and "Traceback" in result.stderr

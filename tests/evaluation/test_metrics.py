@@ -147,6 +147,7 @@ HINDI = ["सरकार ने नई योजना शुरू की", "�
             "4 of 5",
         ),
         (["Правительство представило план 2024", "Школы закрыты"], "(40 of 44 letters and digits"),
+        ([*REFERENCES, " ".join(HINDI) * 3], "1 of 4 references"),  # most of what they say is in it
         (["!!", "?"], "2 of 2 references"),
     ],
 )
@@ -202,6 +203,10 @@ def test_a_selection_metric_without_a_score_is_refused_with_what_to_type() -> No
     assert "4 of 4 references" in line
     assert line.endswith("; allowed: 'task.metrics=[chrf,bertscore]' task.selection_metric=chrf")
     check_selection_metric(summarization(metrics=["chrf", "bertscore"], selection_metric="chrf"), HINDI)
+    custom = summarization(metrics=["rouge"])
+    custom.name = "custom"  # may be scored with BLEU too, which would need the language
+    with pytest.raises(UserError, match=r"allowed: 'task.metrics=\[chrf\]' task.selection_metric=chrf$"):
+        check_selection_metric(custom, HINDI)
     check_selection_metric(summarization(metrics=["rouge", "chrf"], selection_metric="chrf"), HINDI)  # rouge is skipped
 
 

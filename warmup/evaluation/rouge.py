@@ -45,7 +45,6 @@ class Legibility:
         return (
             self.letters - self.dropped < READ_ENOUGH * self.letters
             or self.references - self.illegible < READ_ENOUGH * self.references
-            or self.letters == 0
         )
 
     @property
