@@ -15,9 +15,9 @@ from tests.models.tokenizer_kinds import KINDS, WRITES_EVERYTHING, unigram
 from warmup.data.examples import Example
 from warmup.errors import UserError
 from warmup.models.decoder_only import DecoderOnly
-from warmup.models.encoder_decoder import EncoderDecoder
 from warmup.models.encoding import encode_sources, encode_targets, text_of
 from warmup.models.loading import SEPARATOR, Backbone, load_pretrained
+from warmup.models.t5 import T5
 from warmup.models.tokenizers import text_ids
 from warmup.models.unwritable import count_unwritable
 
@@ -32,7 +32,7 @@ def with_separator(kind: str) -> PreTrainedTokenizerFast:
 
 
 def backbone_of(tokenizer: PreTrainedTokenizerFast) -> Backbone:
-    return Backbone(None, tokenizer, EncoderDecoder(), tokenizer.convert_tokens_to_ids(SEPARATOR))
+    return Backbone(None, tokenizer, T5(), tokenizer.convert_tokens_to_ids(SEPARATOR))
 
 
 def special_ids(tokenizer: PreTrainedTokenizerFast) -> set[int]:
@@ -121,7 +121,9 @@ def test_roles_make_tokens_special_whatever_the_checkpoint_calls_them(tmp_path) 
     tokenizer = unigram()
     tokenizer.add_tokens([AddedToken(SEPARATOR, special=False), AddedToken("<end>", special=False)])
     tokenizer.eos_token = "<end>"
-    config = T5Config(vocab_size=len(tokenizer), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    config = T5Config(
+        vocab_size=len(tokenizer), d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0
+    )
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
     backbone = load_pretrained(str(tmp_path))
@@ -134,7 +136,7 @@ def test_roles_make_tokens_special_whatever_the_checkpoint_calls_them(tmp_path) 
 
 
 def test_a_tokenizer_without_a_fast_version_is_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = T5Config(vocab_size=99, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    config = T5Config(vocab_size=99, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2, decoder_start_token_id=0)
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     (tmp_path / "vocab.txt").write_text("a\nb")
     slow = BertTokenizer(str(tmp_path / "vocab.txt"))
