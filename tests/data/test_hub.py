@@ -228,14 +228,17 @@ def test_a_folder_whose_readme_sets_a_separator(folder: Path) -> None:
     assert rows(HubSplit(path=str(folder))) == [{"a": "1,5", "b": "x"}]
 
 
-def test_a_folder_asks_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[bool] = []
-    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+def test_what_is_loaded_is_not_reported_to_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    reported: list[bool] = []
+
+    def load_dataset(*arguments: Any, **options: Any) -> list[Any]:
+        reported.append(datasets.config.HF_UPDATE_DOWNLOAD_COUNTS)
+        return []
+
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
-    monkeypatch.setattr(datasets.load, "get_session", lambda: asked.append(True))
-    pd.DataFrame({"a": [1]}).to_parquet(tmp_path / "train.parquet")
-    assert rows(HubSplit(path=str(tmp_path))) == [{"a": 1}]
-    assert not asked
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    assert rows(HubSplit(path="a/b")) == []
+    assert reported == [False]
     assert datasets.config.HF_UPDATE_DOWNLOAD_COUNTS  # the setting is the user's again
 
 

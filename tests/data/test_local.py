@@ -228,6 +228,8 @@ def test_broken_gzip_and_parquet(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert "a.jsonl.gz: not a whole gzip file" in error_of(str(tmp_path / "a.jsonl.gz"))
     (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(JSON_LINES.encode() * 100)[:-12])
     assert "b.jsonl.gz: not a whole gzip file" in error_of(str(tmp_path / "b.jsonl.gz"))
+    (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(JSON_LINES.encode())[:10] + b"\xff" * 20)
+    assert "d.jsonl.gz: not a whole gzip file" in error_of(str(tmp_path / "d.jsonl.gz"))
     assert "cannot read" in error_of(write(tmp_path / "c.parquet", "not parquet"))
     assert "".join(capfd.readouterr()) == ""  # the library's own messages do not reach the terminal
 

@@ -165,7 +165,7 @@ def _silent_datasets() -> Iterator[None]:
     level = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)
     try:
-        with _changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):  # seconds a file where there is no network
+        with _changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
             yield
     finally:
         datasets.logging.set_verbosity(level)
