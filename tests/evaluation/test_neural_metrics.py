@@ -99,8 +99,8 @@ def test_bertscore_equals_the_library(
 
 
 def test_special_tokens_of_the_texts_count_as_text_in_bertscore(roberta: Path) -> None:
-    """As special tokens they would weigh nothing: any two texts would be equal but for their other words."""
-    references, predictions = ["<s>a</s> dog", "</s>"], ["a dog", "</s>"]
+    """As special tokens they would weigh nothing: one more or less would change nothing."""
+    references, predictions = ["a </s></s>", "</s>"], ["a </s>", "</s>"]
     settings = EvaluationConfig(bertscore_model=str(roberta))
     evaluation = compute_metrics(["bertscore"], predictions, references, references, "en", "cpu", settings)
     different, equal = evaluation.segment_scores()["bertscore"]

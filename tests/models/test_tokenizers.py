@@ -196,9 +196,7 @@ def test_counts_are_those_of_a_plain_round_trip(kind: str) -> None:
     assert Counter(counted["most_frequent"]) == Counter(dict(expected.most_common(10)))
 
 
-@pytest.mark.parametrize(
-    ("piece", "held", "lost"), [("▁€", "a € b", "a€ b"), ("q€", "a q€ b", "a €"), ("€a", "a €a", "a €")]
-)
+@pytest.mark.parametrize(("piece", "held", "lost"), [("▁€", "€", "a€"), ("q€", "q€", "a€"), ("€a", "€a", "q€")])
 def test_a_character_that_only_a_longer_piece_holds_is_lost_elsewhere_alone(piece: str, held: str, lost: str) -> None:
     published = unigram().backend_tokenizer
     state = published.to_str().replace('["|",', f'["{piece}",')
