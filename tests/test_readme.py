@@ -14,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import open_dict
 
+from tests.saved_model import save_model
 from warmup.command_line import Sweep, prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
-from warmup.config.schema import ModelConfig
 from warmup.data.toy import generate
-from warmup.models.loading import build_fresh, save
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -122,26 +120,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("RUN", "multi30k_sft"):
         save_model(work / "outputs" / name / "model", [*german, *english])
     return work
-
-
-def save_model(folder: Path, texts: list[str]) -> None:
-    """An untrained T5 whose answers differ, laid out as a run of translation_de_en leaves it."""
-    torch.manual_seed(0)
-    config = ModelConfig(name="tiny", vocabulary_size=300, width=32, layers=1, heads=2, feed_forward=32, dropout=0.0)
-    backbone = build_fresh(config, texts, 64)
-    with torch.no_grad():
-        for weight in backbone.model.parameters():
-            weight.mul_(4.0 if weight.ndim == 2 else 1.0)
-    wording = {
-        "task": "translation",
-        "source_template": "translate {source_language} to {target_language}: {source}",
-        "target_template": "{target}",
-        "source_language": "de",
-        "target_language": "en",
-    }
-    limits = {"source": 64, "warmup": 8, "target": 64}
-    settings = {"format": 1, "method": "warmup", "separator": "<sep>", "limits": limits, "wording": wording}
-    save(backbone, folder, settings)
 
 
 Run = Callable[[str], subprocess.CompletedProcess[str]]
