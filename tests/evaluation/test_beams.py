@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from tests.conftest import ARCHITECTURES
-from tests.evaluation.test_decoding import encoded, sources_of
-from tests.evaluation.test_marginal import lively
+from tests.evaluation.test_decoding import encoded, lively, sources_of
 from warmup.config.schema import EvaluationConfig
 from warmup.evaluation.decoding import decode, text_of, write_targets, write_warmups
 from warmup.models.loading import Backbone

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests.evaluation.test_marginal import lively
+from tests.evaluation.test_decoding import lively
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.evaluation import substitution
