@@ -18,8 +18,9 @@ install: $(INSTALLED)  ## set up .venv with the pinned versions; the other targe
 demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 minutes, then the comparison table
 	@$(VENV_PYTHON) scripts/train.py -m experiment=demo
 
+# A process per core, with one thread each: torch's own threads gain nothing on models as tiny as these.
 test: $(INSTALLED)  ## run the tests
-	@TOKENIZERS_PARALLELISM=false $(VENV_PYTHON) -m pytest tests
+	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(VENV_PYTHON) -m pytest -n logical --maxprocesses 4 --dist worksteal tests
 
 bench: $(INSTALLED)  ## what a training step costs next to SFT: operations, seconds, memory; about 20 minutes
 	@$(VENV_PYTHON) scripts/benchmark.py

@@ -33,7 +33,7 @@ from warmup.config.schema import (
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.environment import describe_environment
-from warmup.evaluation.evaluate import Limits, answer, answer_encoded, prediction_records, score_answers
+from warmup.evaluation.evaluate import Limits, answer, answer_encoded, check_asked, prediction_records, score_answers
 from warmup.evaluation.metrics import check_selection_metric, compute_metrics
 from warmup.evaluation.prediction_files import read_scorable
 from warmup.evaluation.substitution import substitute_warmups
@@ -159,7 +159,8 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
         if wandb and config.logger.log_model:
             log_files(wandb, "model", folder / "model")
         if config.run == "all":
-            report(config, backbone, splits, limits, folder, overrides, training, wandb, unwritable)
+            wording = Wording.from_config(config.task)
+            report(config, backbone, splits, limits, wording, folder, overrides, training, wandb, unwritable)
 
 
 def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextManager[Any]:
@@ -182,13 +183,14 @@ def dev_metrics(config: Config) -> list[str]:
 
 
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
-    """run=evaluate: a saved checkpoint, or a model of the hub, on the test split."""
-    splits = load_splits(config.task, config.data, needed_splits(config.run))
-    backbone, limits, _ = trained_model(config)
+    """run=evaluate: a saved checkpoint, or a model of the hub, on the test split, worded as it was trained."""
+    backbone, limits, wording = trained_model(config)
+    check_asked(limits_of(config), Wording.from_config(config.task), limits, wording)
+    splits = load_splits(config.task, config.data, needed_splits(config.run), wording)
     record_inputs(folder, config, vars(splits))
     unwritable = count_unwritable(backbone, vars(splits))
     with wandb_of(config, limits, folder) as wandb:
-        report(config, backbone, splits, limits, folder, overrides, None, wandb, unwritable)
+        report(config, backbone, splits, limits, wording, folder, overrides, None, wandb, unwritable)
 
 
 def predict(config: Config, folder: Path, overrides: list[str]) -> None:
@@ -280,6 +282,7 @@ def report(
     backbone: Backbone,
     splits: Splits,
     limits: Limits,
+    wording: Wording,
     folder: Path,
     overrides: Sequence[str],
     training: Training | None,
@@ -288,7 +291,6 @@ def report(
 ) -> None:
     """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
     task = config.task
-    wording = Wording.from_config(task)
     answers, seconds = answer(backbone, splits.test, limits, config.evaluation, "test", config.seed, wording)
     if not is_main_process():
         return

@@ -28,16 +28,25 @@ def logits_of(backbone, one, tokens):
     return (states @ backbone.family.output_weight(backbone.model).T)[0, 0]
 
 
+def lively(backbone):
+    """A fresh Llama hardly listens to what came before: with larger weights, as training makes them, it does."""
+    if not backbone.model.config.is_encoder_decoder:
+        with torch.no_grad():
+            for weight in backbone.model.parameters():
+                weight.mul_(5.0 if weight.ndim == 2 else 1.0)
+    return backbone
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 @pytest.mark.parametrize("architecture", WITH_BART)
 def test_batched_answers_equal_those_of_single_inputs(make_backbone, architecture: str, beams: int) -> None:
-    backbone = make_backbone(architecture)
+    backbone = lively(make_backbone(architecture))
     config = EvaluationConfig(batch_size=3, num_beams=beams, warmup_num_beams=beams)
     single = EvaluationConfig(batch_size=1, num_beams=beams, warmup_num_beams=beams)
     together = decode(backbone, sources_of(backbone), 4, 6, config, "test")
     alone = [decode(backbone, [row], 4, 6, single, "test")[0] for row in sources_of(backbone)]
     assert together == alone
-    assert len({answer.warmup for answer in together}) > 1 or architecture == "llama"
+    assert len({answer.warmup for answer in together}) > 1
 
 
 @pytest.mark.parametrize("architecture", WITH_BART)

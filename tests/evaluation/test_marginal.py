@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from tests.conftest import ARCHITECTURES
-from tests.evaluation.test_decoding import encoded, sources_of
+from tests.evaluation.test_decoding import encoded, lively, sources_of
 from tests.methods.enumeration import LIMIT, Everything, sharpen
 from tests.test_train_command import TINY, command
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Wording
 from warmup.errors import UserError
 from warmup.evaluation.decoding import Answer, decode, text_of, write_targets
-from warmup.evaluation.marginal import best, draw_warmups, score_candidates
+from warmup.evaluation.marginal import Choice, best, draw_warmups, score_candidates
 from warmup.methods.naive import naive_scores
 from warmup.methods.sampling import Warmups
 from warmup.models.encoding import source_batch
@@ -28,15 +28,6 @@ from warmup.models.loading import Backbone
 OPTIONS = ["A", "B", "books", "the lazy dog"]
 SEVERAL = EvaluationConfig(batch_size=64, num_warmups=6)
 WARMUP, TARGET = 3, 4  # the longest, in tokens
-
-
-def lively(backbone: Backbone) -> Backbone:
-    """A fresh Llama hardly listens to what came before: with larger weights, as training makes them, it does."""
-    if not backbone.model.config.is_encoder_decoder:
-        with torch.no_grad():
-            for weight in backbone.model.parameters():
-                weight.mul_(5.0 if weight.ndim == 2 else 1.0)
-    return backbone
 
 
 def option_rows(backbone: Backbone) -> list[list[int]]:
@@ -125,6 +116,26 @@ def test_the_mean_likelihood_decides_not_the_mean_logarithm_nor_the_best_warmup(
     assert chosen_by_hand(scores) == (0, 0) and best(scores).candidate == 0
     assert (best(scores[1:]).candidate, best(scores[1:]).warmup) == (1, 0)
     assert best(torch.tensor([[-900.0, -900.0], [-899.0, -2000.0]])).candidate == 1  # whose likelihoods underflow
+
+
+def test_of_equal_candidates_and_warmups_the_first_is_chosen() -> None:
+    tied = torch.tensor([[-9.0, -9.0], [-2.0, -1.0], [-1.0, -2.0]], dtype=torch.float64)
+    assert best(tied) == Choice(candidate=1, warmup=1) and best(tied[[0, 2, 1]]) == Choice(candidate=1, warmup=0)
+    assert best(torch.full((3, 4), -5.0, dtype=torch.float64)) == Choice(candidate=0, warmup=0)
+
+
+def test_of_equal_options_and_targets_the_first_is_answered(make_backbone) -> None:
+    backbone = lively(make_backbone("t5"))
+    with torch.no_grad():
+        backbone.model.get_output_embeddings().weight.zero_()  # texts of one length are all as likely
+    rows, equal = sources_of(backbone), ["C", "A", "B"]
+    for warmup in (None, WARMUP):
+        answers = decode(backbone, rows, warmup, TARGET, SEVERAL, "test", options=equal)
+        assert [answer.prediction for answer in answers] == ["C"] * len(rows)
+    drawn = draw_warmups(backbone, encoded(backbone, rows), 6, WARMUP, seed=1)
+    firsts = [text_of(backbone, t[0, : n[0]].tolist()) for t, n in zip(drawn.tokens, drawn.lengths, strict=True)]
+    answers = decode(backbone, rows, WARMUP, TARGET, SEVERAL, "test", seed=1)
+    assert [answer.warmup for answer in answers] == firsts
 
 
 @pytest.mark.parametrize("options", [None, OPTIONS])

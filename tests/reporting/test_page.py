@@ -27,11 +27,30 @@ def answers(run: Path, lines: list[tuple[str, str | None, str, str]]) -> None:
 def report(write_run: Write, tmp_path: Path) -> Path:
     """60 examples answered by SFT and warmup; example 7 is the best of warmup, 3 its worst; texts are hostile."""
     count = 60
+    history = [{"step": step, "target_nll": 3.0 - step / 10, "warmup/length": 4.0} for step in (1, 2, 3)]
     config = {"method": {"name": "sft"}, "trainer": {"max_steps": 5}}
-    sft = write_run("sft", 1, 10.0, "a_sft", examples=count, model=HOSTILE, config=config, selection_metric="accuracy")
+    sft = write_run(
+        "sft",
+        1,
+        10.0,
+        "a_sft",
+        examples=count,
+        model=HOSTILE,
+        config=config,
+        selection_metric="accuracy",
+        history=history,
+    )
     config = {"method": {"name": "warmup", "num_samples": 4}, "trainer": {"max_steps": 5}}
     ours = write_run(
-        "warmup", 1, 11.0, "b_warmup", examples=count, model=HOSTILE, config=config, selection_metric="accuracy"
+        "warmup",
+        1,
+        11.0,
+        "b_warmup",
+        examples=count,
+        model=HOSTILE,
+        config=config,
+        selection_metric="accuracy",
+        history=history,
     )
     sources = [f"source {i} {HOSTILE if i == 5 else ''}" for i in range(1, count + 1)]
     right = [f"Die Katze {i} schläft" for i in range(1, count + 1)]
@@ -74,7 +93,9 @@ def test_no_text_becomes_markup_and_nothing_is_loaded(report: Path) -> None:
 def test_the_page_has_every_part(report: Path) -> None:
     text = report.read_text(encoding="utf-8")
     for title in ("Tables", "Figures", "Warmup analysis", "Configuration", "Examples"):
-        assert re.search(rf"<h2[^>]*>{title}</h2>", text) or title == "Figures"
+        assert re.search(rf"<h2[^>]*>{title}</h2>", text), title
+    figures = text.split(">Figures</h2>")[1].split("<h2")[0]
+    assert len(re.findall(r'<img [^>]*src="data:image/', figures)) == len(re.findall("<figcaption", figures)) == 4
     assert '<th scope="row">method.num_samples</th><td>—</td><td>4</td>' in text
     assert "trainer.max_steps" in text.split("What all runs share")[1].split("</details>")[0]
     data = [json.loads(part) for part in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)]

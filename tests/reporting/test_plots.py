@@ -111,11 +111,23 @@ def test_curves_are_means_over_seeds_with_a_band(write_run: Write, tmp_path: Pat
 def test_the_target_behind_three_warmups_is_one_panel(
     write_run: Write, tmp_path: Path, figures: dict[str, Figure]
 ) -> None:
-    values = {"warmup/target_nll_own": 1.0, "warmup/target_nll_shuffled": 2.0, "target_nll_empty": 3.0}
-    write_run("warmup", history=[{"step": step, **values} for step in (10, 20)])
+    keys = ("warmup/target_nll_own", "warmup/target_nll_shuffled", "target_nll_empty")
+    for seed, more in ((1, 0.0), (2, 4.0)):  # the values of a key, a step and a seed are like no other's
+        entries = [{"step": at, **{key: i + at + more for i, key in enumerate(keys)}} for at in (10, 20)]
+        write_run("warmup", seed, history=[*entries, {"step": 20, "warmup/length": 7.0}])
     draw(tmp_path)
-    (axes,) = figures["warmup_gauges"].axes
-    assert {name: y for name, (_, y) in lines(axes).items()} == {"own": [1, 1], "another's": [2, 2], "none": [3, 3]}
+    other, panel = figures["warmup_gauges"].axes
+    assert lines(panel) == {
+        "own": ([10, 20], [12, 22]),
+        "another's": ([10, 20], [13, 23]),
+        "none": ([10, 20], [14, 24]),
+    }
+    styles = {line.get_label(): line.get_linestyle() for line in panel.get_lines()}
+    assert styles == {"own": "-", "another's": "--", "none": ":"}
+    assert "NLL" in panel.get_title() and [text.get_text() for text in panel.get_legend().get_texts()] == [
+        *lines(panel)
+    ]
+    assert other.get_title() == "warmup length (tokens)" and len(other.get_lines()) == 1
 
 
 def test_experiments_and_variants_are_told_apart(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:

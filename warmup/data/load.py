@@ -28,13 +28,17 @@ class Splits:
     test: list[Example] = field(default_factory=list)
 
 
-def load_splits(task: TaskConfig, data: DataConfig, needed: Sequence[str] = SPLITS) -> Splits:
+def load_splits(
+    task: TaskConfig, data: DataConfig, needed: Sequence[str] = SPLITS, wording: Wording | None = None
+) -> Splits:
     """Read and word the splits that are `needed`; of each the first `max_*_examples` are kept.
+
+    `wording`: of the model that will read them; None: the task's own.
 
     Raises:
         UserError: anything wrong with the data, an empty split included.
     """
-    wording = Wording.from_config(task)
+    wording = wording or Wording.from_config(task)
     if isinstance(data, ToyData):
         found = _toy_splits(task, data, wording, needed)
     elif isinstance(data, LocalData):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,10 +13,13 @@ from accelerate.utils import gather_object
 
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example, Wording
+from warmup.errors import wrong_value
 from warmup.evaluation.decoding import Answer, decode
 from warmup.evaluation.metrics import Evaluation, compute_metrics
 from warmup.models.encoding import encode_sources
 from warmup.models.loading import Backbone
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,30 @@ class Limits:
     source: int
     warmup: int | None
     target: int
+
+
+def check_asked(asked: Limits, asked_wording: Wording, limits: Limits, wording: Wording) -> None:
+    """Say in one line what a checkpoint's own limits and wording, which are used, have otherwise than the command.
+
+    A limit of warmups is not compared where one side writes none: another method is no mistake.
+
+    Raises:
+        UserError: the checkpoint was trained on another task, whose fields and metrics are not the command's.
+    """
+    if wording.task != asked_wording.task:
+        raise wrong_value("task.name", asked_wording.task, f"{wording.task}, which this checkpoint was trained on")
+    keys = {
+        "source": "task.max_source_tokens",
+        "warmup": "method.max_warmup_tokens",
+        "target": "task.max_target_tokens",
+    }
+    pairs = [(key, getattr(limits, name), getattr(asked, name)) for name, key in keys.items()]
+    pairs = [pair for pair in pairs if None not in pair]
+    for name in ("source_template", "target_template", "source_language", "target_language"):
+        pairs.append((f"task.{name}", getattr(wording, name), getattr(asked_wording, name)))
+    other = [f"{key} is {used!r}, not {given!r}" for key, used, given in pairs if used != given]
+    if other:
+        log.warning("the checkpoint answers as it was trained: %s", "; ".join(other))
 
 
 def answer(

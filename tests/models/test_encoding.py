@@ -1,0 +1,66 @@
+"""From text to token ids: what is cut where, what is said of it, and what a source begins and ends with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tests.conftest import ARCHITECTURES
+from warmup.data.examples import Example
+from warmup.models.encoding import encode_sources, encode_targets
+from warmup.models.loading import Backbone
+
+LONG, SHORT = "the quick brown fox jumps over the lazy dog", "we"
+
+
+def examples(*texts: str) -> list[Example]:
+    return [Example(text, text, text) for text in texts]
+
+
+def plain(backbone: Backbone, text: str) -> list[int]:
+    ids: list[int] = backbone.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_source_is_cut_in_front_of_its_closing_token(
+    make_backbone: Callable[..., Backbone], architecture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone = make_backbone(architecture)
+    causal = architecture == "llama"
+    begin = [backbone.tokenizer.bos_token_id] if causal else []
+    close = [backbone.separator_id] if causal else [backbone.tokenizer.eos_token_id]
+    whole = [*begin, *plain(backbone, LONG), *close]
+    with caplog.at_level(logging.WARNING):
+        assert encode_sources(backbone, examples(LONG, SHORT), len(whole), "dev")[0] == whole
+    assert caplog.messages == []  # the limit itself is not too long
+    limit = len(whole) - 1
+    with caplog.at_level(logging.WARNING):
+        rows = encode_sources(backbone, examples(LONG, SHORT, LONG), limit, "dev")
+    assert rows == [[*whole[: limit - 1], *close], [*begin, *plain(backbone, SHORT), *close], rows[0]]
+    assert caplog.messages == [f"2 of 3 dev sources are longer than task.max_source_tokens={limit} and were cut"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_target_is_cut_in_front_of_its_end(
+    make_backbone: Callable[..., Backbone], architecture: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone = make_backbone(architecture)
+    whole = [*plain(backbone, LONG), backbone.tokenizer.eos_token_id]
+    with caplog.at_level(logging.WARNING):
+        assert encode_targets(backbone, examples(LONG, SHORT), len(whole), "training")[0] == whole
+    assert caplog.messages == []
+    limit = len(whole) - 1
+    with caplog.at_level(logging.WARNING):
+        rows = encode_targets(backbone, examples(SHORT, LONG), limit, "training")
+    assert rows == [[*plain(backbone, SHORT), whole[-1]], [*whole[: limit - 1], whole[-1]]]
+    assert caplog.messages == [f"1 of 2 training targets are longer than task.max_target_tokens={limit} and were cut"]
+
+
+def test_a_llama_without_a_first_token_begins_with_the_text(make_backbone: Callable[..., Backbone]) -> None:
+    backbone = make_backbone("llama")
+    assert isinstance(backbone.tokenizer.bos_token_id, int)
+    backbone.tokenizer.bos_token = None
+    assert encode_sources(backbone, examples(SHORT), 9, "dev") == [[*plain(backbone, SHORT), backbone.separator_id]]
