@@ -1,4 +1,4 @@
-"""Brute force on a tiny vocabulary: every warmup there is, with its exact probability, by the naive computation."""
+"""Brute force on a tiny vocabulary: every warmup there is, with its exact probability, by the oracle."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from warmup.methods.naive import naive_scores
+from tests.methods.oracle import Scores, score
 from warmup.methods.noise import Noise
-from warmup.methods.output_layer import Totals
 from warmup.methods.sampling import Warmups, even_weights
-from warmup.models.encoding import source_batch
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
@@ -41,14 +39,14 @@ class Everything:
     ids: Tensor
     mask: Tensor
     warmups: Warmups
-    scores: Totals
+    scores: Scores
 
     @classmethod
     def of(cls, backbone: Backbone) -> Everything:
-        batch = source_batch(backbone, [[265, 270, 268, backbone.separator_id]])
-        ids, mask = batch["input_ids"], batch["attention_mask"]
+        source = [265, 270, 268, backbone.separator_id]
         warmups = every_warmup(backbone.tokenizer.pad_token_id)
-        return cls(backbone, ids, mask, warmups, naive_scores(backbone, ids, mask, warmups, LABELS))
+        scores = score(backbone, [source], warmups, LABELS)
+        return cls(backbone, torch.tensor([source]), torch.ones(1, len(source), dtype=torch.long), warmups, scores)
 
     def copies(self, count: int) -> tuple[Encoded, Noise]:
         """The input `count` times, each with random numbers of its own."""

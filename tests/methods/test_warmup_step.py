@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import ARCHITECTURES
-from tests.methods.test_engine import LABELS, batch_of
+from tests.methods.batch import LABELS, batch_of
 from warmup.config.schema import WarmupMethod
 from warmup.methods.gauges import information_gauges, token_entropy, warmup_gauges
 from warmup.methods.noise import Noise, input_seeds
