@@ -16,15 +16,21 @@ from warmup.models.loading import Backbone
 
 LABELS = torch.tensor([[7, 8, 1]])
 LIMIT = 2
-SHARPNESS = {"t5": 2.0, "mt5": 0.2, "llama": 5.0}  # of the fresh model's output layer: warmups matter, none rules
+# Factors of the fresh model's blocks and of its output layer. With them no warmup has a probability above 0.4, and the
+# log-likelihood of the target varies by 0.6 to 0.8 nats with the warmup, or nothing here could fail.
+SHARPNESS = {"t5": (3.0, 1.0), "mt5": (1.0, 0.2), "llama": (20.0, 5.0)}
 ORDINARY = [260, 261, 262]  # the only tokens that a warmup may hold: with the separator a vocabulary of four
 
 
 def sharpen(backbone: Backbone, architecture: str) -> Backbone:
     """In float64, with warmups made of three tokens."""
     backbone.model.double()
+    blocks, head = SHARPNESS[architecture]
     with torch.no_grad():
-        backbone.model.get_output_embeddings().weight.mul_(SHARPNESS[architecture])
+        for name, weight in backbone.model.named_parameters():
+            if weight.dim() == 2 and (".layers." in name or ".block." in name):
+                weight.mul_(blocks)
+        backbone.model.get_output_embeddings().weight.mul_(head)
     forbidden = torch.ones(backbone.model.config.vocab_size, dtype=torch.bool)
     forbidden[[*ORDINARY, backbone.separator_id]] = False
     backbone.__dict__["never_in_warmup"] = forbidden
