@@ -12,7 +12,7 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods import scoring
 from warmup.methods.noise import input_seeds
 from warmup.methods.sampling import Warmups
-from warmup.methods.scoring import score_warmups
+from warmup.methods.scoring import read_warmups, score_read, score_warmups, shared_dropout
 from warmup.methods.warmup import Step, warmup_loss, warmup_step
 from warmup.models.loading import Backbone
 from warmup.models.modes import SharedDropout, checkpoint_contexts
@@ -121,6 +121,20 @@ def test_equal_warmups_get_equal_weights_wherever_they_stand(
         torch.testing.assert_close(other.target_logprob[present], step.target_logprob[present], rtol=0, atol=1e-5)
         assert_same_gradients(gradients(backbone, other.loss), learnt)
     assert backbone.model.get_decoder().training
+
+
+def test_what_is_read_later_meets_the_masks_of_its_input(make_backbone) -> None:
+    """`adaptive` reads its second half for some inputs only: the scores are those of reading all of it at once."""
+    backbone = noisy(make_backbone, "t5")
+    method = WarmupMethod(num_samples=4, max_warmup_tokens=LIMIT, sampler="adaptive")
+    step = step_of(backbone, method)
+    present = step.warmups.log_prior_weight > float("-inf")
+    assert present[:-1].sum(-1).min() == 2 < present[-1].sum()  # the last input is read later, one before it is not
+    encoded = backbone.family.encode(backbone.model, *batch_of(backbone))
+    torch.manual_seed(3)
+    read = read_warmups(backbone, encoded, step.warmups, LABELS, shared_dropout(backbone, LIMIT, LABELS))
+    found = score_read(backbone, read).target_logprob
+    torch.testing.assert_close(found[present], step.target_logprob[present], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -96,18 +96,20 @@ def test_ragged_forced_sampled_and_repeated_warmups_have_their_own_scores(backbo
     assert_same_gradients(gradients(backbone, value), gradients(backbone, loss(expected, slice(None)).sum()))
 
 
-def test_equal_warmups_are_computed_once(backbone: Backbone) -> None:
+def test_equal_warmups_are_computed_once_and_empty_slots_never(backbone: Backbone) -> None:
     ids, mask = batch_of(backbone)
     encoded = backbone.family.encode(backbone.model, ids, mask)
 
-    def operations(count: int) -> int:
-        lengths = torch.full((3, count), 2)
-        warmups = Warmups(torch.tensor([[[20, 21, 0]] * count] * 3), lengths, lengths == LIMIT, even_weights(3, count))
+    def operations(count: int, empty: int = 0) -> int:
+        lengths = torch.full((3, count + empty), 2)
+        tokens = torch.tensor([[[20, 21, 0]] * count + [[22, 23, 0]] * empty] * 3)
+        weight = torch.cat([even_weights(3, count), torch.full((3, empty), float("-inf"))], dim=1)
+        warmups = Warmups(tokens, lengths, lengths == LIMIT, weight)
         with FlopCounterMode(display=False) as counter:
             score_warmups(backbone, encoded, warmups, LABELS)
         return counter.get_total_flops()
 
-    assert operations(1) == operations(6)
+    assert operations(1) == operations(6) == operations(2, empty=1)
 
 
 @pytest.mark.parametrize("side", ["left", "right"])
@@ -128,12 +130,25 @@ def test_padding_may_stand_on_either_side(backbone: Backbone, side: str) -> None
         torch.testing.assert_close(results[0][1], results[1][1], rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("limit", ["MOST_LOGITS", "MOST_IN_A_ROW"])
-def test_small_chunks_change_nothing(backbone: Backbone, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
-    """Chunks of fewer positions than an input has, and rows of a single warmup."""
+def test_small_chunks_change_nothing(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks of fewer positions than an input has."""
     words = backbone.family.output_weight(backbone.model).shape[0]
-    monkeypatch.setattr(*((output_layer, limit, 4 * words) if limit == "MOST_LOGITS" else (scoring, limit, 9)))
+    monkeypatch.setattr(output_layer, "MOST_LOGITS", 4 * words)
     assert_equals_oracle(backbone, WarmupMethod(num_samples=4, max_warmup_tokens=LIMIT, entropy_coef=0.1))
+
+
+def test_rows_hold_no_more_tokens_than_they_may(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And several rows teach what one does."""
+    sizes, plain = [], type(backbone.family).hidden
+
+    def hidden(self, model, encoded, continuations, mask):
+        sizes.append(continuations[0].numel())
+        return plain(self, model, encoded, continuations, mask)
+
+    monkeypatch.setattr(type(backbone.family), "hidden", hidden)
+    monkeypatch.setattr(scoring, "MOST_IN_A_ROW", 17)
+    assert_equals_oracle(backbone, WarmupMethod(num_samples=5, max_warmup_tokens=LIMIT, entropy_coef=0.1))
+    assert len(sizes) > 1 and max(sizes) <= 17
 
 
 def test_logits_never_exist_whole(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -216,6 +216,14 @@ def test_noise_is_uniform_and_differs_between_inputs_steps_and_calls() -> None:
     assert abs(torch.corrcoef(torch.stack([first[:-1].flatten(), first[1:].flatten()]))[0, 1]) < 0.03
 
 
+def test_selected_warmups_stand_for_equal_shares(everything: Everything) -> None:
+    found = everything.warmups.select(torch.tensor([[3, 0], [5, 5]]), torch.tensor([0, 0]))
+    for name in ("tokens", "lengths", "forced"):
+        rows = getattr(everything.warmups, name)[0].tolist()
+        assert getattr(found, name).tolist() == [[rows[3], rows[0]], [rows[5], rows[5]]]
+    assert found.log_prior_weight.exp().flatten().tolist() == pytest.approx([0.5] * 4)
+
+
 def test_seeds_depend_on_example_seed_and_step_but_not_on_padding() -> None:
     ids, mask = torch.tensor([[5, 6, 7], [5, 6, 0]]), torch.tensor([[1, 1, 1], [1, 1, 0]])
     labels = torch.tensor([[8, 1], [8, 1]])
@@ -224,7 +232,8 @@ def test_seeds_depend_on_example_seed_and_step_but_not_on_padding() -> None:
     left = input_seeds(1, 2, torch.tensor([[0, 0, 5, 6]]), torch.tensor([[0, 0, 1, 1]]), torch.tensor([[8, 1, -100]]))
     assert left[0] == seeds[1]
     others = [input_seeds(seed, step, ids, mask, labels) for seed, step in ((3, 2), (1, 3), (2, 1), (0, 3), (2, 2))]
-    others.append(input_seeds(1, 2, ids, mask, labels + 1))
+    others += [input_seeds(1, 2, ids, mask, labels + 1), input_seeds(1, 2, ids, mask, labels - 1)]
+    others.append(input_seeds(1, 2, ids, mask, torch.cat([labels, labels * 0], dim=1)))  # token 0 is one as well
     assert all((other != seeds).all() for other in others)
     assert input_seeds(1, 2, torch.tensor([[6, 5]]), mask[:1, :2], labels[:1])[0] != left[0]
     swapped = input_seeds(1, 2, labels, torch.ones_like(labels), ids)  # source and target are not one sequence
