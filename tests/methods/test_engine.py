@@ -13,7 +13,7 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods import output_layer, scoring
 from warmup.methods.naive import naive_loss, naive_sample, naive_scores
 from warmup.methods.noise import input_seeds
-from warmup.methods.sampling import Warmups, even_weights
+from warmup.methods.sampling import Warmups, even_weights, sample_warmups
 from warmup.methods.scoring import read_warmups, score_read, score_warmups, weigh_read
 from warmup.methods.warmup import Step, draw_warmups, warmup_loss, warmup_step
 from warmup.models.loading import Backbone
@@ -74,6 +74,22 @@ def test_every_estimator_equals_its_formula(backbone: Backbone, changes: dict) -
     assert_equals_oracle(
         backbone, WarmupMethod(**{"num_samples": 4, "max_warmup_tokens": LIMIT, "entropy_coef": 0.1} | changes)
     )
+
+
+def test_warmups_are_drawn_as_the_method_says(backbone: Backbone) -> None:
+    encoded = backbone.family.encode(backbone.model, *batch_of(backbone))
+
+    def drawn(**changes: object) -> Warmups:
+        method = WarmupMethod(num_samples=6, max_warmup_tokens=LIMIT, **changes)
+        return draw_warmups(backbone, method, encoded, noise_of(backbone))
+
+    found = drawn(sampling_temperature=0.5, sampling_top_p=0.8)
+    expected = sample_warmups(backbone, encoded, 6, LIMIT, noise_of(backbone), temperature=0.5, top_p=0.8)
+    assert torch.equal(found.tokens, expected.tokens)
+    assert torch.equal(found.log_prior_weight, expected.log_prior_weight)
+    different = drawn(sampler="without_replacement").tokens.tolist()
+    assert all(len({*map(tuple, row)}) == 6 for row in different)
+    assert any(len({*map(tuple, row)}) < 6 for row in drawn().tokens.tolist())
 
 
 def test_ragged_forced_sampled_and_repeated_warmups_have_their_own_scores(backbone: Backbone) -> None:

@@ -46,7 +46,7 @@ def test_resampling_learns_what_marginal_learns_on_average(backbone: Backbone, b
     factor = sum(compared)
     shares = [b / factor for b in compared] if factor else weights
     points = cells(weights, shares)
-    assert len(points) > 3 or baseline == "none"
+    assert len(points) > 6 or baseline == "none"
     average = [torch.zeros_like(part) for part in backbone.model.parameters()]
     for probability, pair in points:
         encoded = backbone.family.encode(backbone.model, ids, mask)
@@ -61,22 +61,22 @@ def test_resampling_learns_what_marginal_learns_on_average(backbone: Backbone, b
 
 
 def cells(weights: list[float], shares: list[float]) -> list[tuple[float, list[float]]]:
-    """Every pair of choices that maximal coupling makes: its probability, and two uniform numbers in its middle.
+    """Every pair of choices that maximal coupling makes: its probability, and two uniform numbers that lead to it.
 
     The first number finds one of the weights by inversion. Below share / weight the second draw is the same warmup;
-    above, one of those whose share exceeds their weight, in proportion to the excess.
+    above, one of those whose share exceeds their weight, in proportion to the excess. Each cell of the unit square is
+    there twice, with the numbers just inside of two opposite corners, so that its bounds are seen.
     """
     found, below = [], 0.0
     excess = [max(share - weight, 0.0) for share, weight in zip(shares, weights, strict=True)]
     for own, weight in enumerate(weights):
-        first, below = below + weight / 2, below + weight
         agreed = min(1.0, shares[own] / weight)
-        found.append((weight * agreed, [first, agreed / 2]))
-        start = agreed
-        for part in excess:
-            if agreed < 1 and part > 0:
-                width = (1 - agreed) * part / sum(excess)
-                found.append((weight * width, [first, start + width / 2]))
-                start += width
+        parts = [agreed] + [(1 - agreed) * part / sum(excess) for part in excess if agreed < 1 and part > 0]
+        start = 0.0
+        for width in parts:
+            for inside in (1e-3, 1 - 1e-3):
+                found.append((weight * width / 2, [below + inside * weight, start + inside * width]))
+            start += width
+        below += weight
     assert sum(probability for probability, _ in found) == pytest.approx(1)
     return found

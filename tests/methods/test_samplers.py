@@ -120,6 +120,13 @@ def test_without_replacement_draws_different_warmups_and_is_unbiased(everything:
     assert_frequencies(index[:, 0], everything.scores.warmup_logprob[0].detach().exp())
 
 
+def test_weights_of_a_single_draw_without_replacement_are_one_on_average(everything: Everything) -> None:
+    """The fewer the draws, the more the weights owe to the threshold's own distribution."""
+    encoded, noise = everything.copies(600)
+    share = sample_without_replacement(everything.backbone, encoded, 1, LIMIT, noise).log_prior_weight.exp()
+    assert abs(share.mean() - 1) < 4 * share.std() / 600**0.5 < 0.3
+
+
 def test_without_replacement_has_less_variance_than_independent_draws(everything: Everything) -> None:
     estimates = []
     for sampler in (sample_warmups, sample_without_replacement):
