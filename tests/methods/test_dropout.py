@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -57,6 +59,7 @@ def test_shared_masks_are_those_of_an_input_a_layer_and_a_call() -> None:
     for part, before in zip(later, passed, strict=True):
         assert torch.equal(part, before[[2, 0], :1, :4].expand(2, 3, 4, 8))
     assert all(part.training and not part._forward_hooks for part in (layers.first, layers.second))
+    assert isinstance(checkpoint_contexts()[1], nullcontext)  # nor is anything recomputed with these masks later
     other = SharedDropout(layers, batch=3, longest=6)  # another step has masks of its own
     with other.rows(5, torch.arange(3)):
         assert not torch.equal(layers(torch.ones(3, 10, 8))[0].view(3, 2, 5, 8), passed[0])

@@ -87,8 +87,10 @@ def test_warmups_are_drawn_as_the_method_says(backbone: Backbone) -> None:
     expected = sample_warmups(backbone, encoded, 6, LIMIT, noise_of(backbone), temperature=0.5, top_p=0.8)
     assert torch.equal(found.tokens, expected.tokens)
     assert torch.equal(found.log_prior_weight, expected.log_prior_weight)
-    different = drawn(sampler="without_replacement").tokens.tolist()
-    assert all(len({*map(tuple, row)}) == 6 for row in different)
+    different = drawn(sampler="without_replacement")
+    assert all(len({*map(tuple, row)}) == 6 for row in different.tokens.tolist())
+    exact = scores_of(backbone, different).warmup_logprob.detach()
+    torch.testing.assert_close(different.logprob, exact, rtol=0, atol=1e-5)
     assert any(len({*map(tuple, row)}) < 6 for row in drawn().tokens.tolist())
 
 

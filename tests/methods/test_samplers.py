@@ -109,10 +109,12 @@ def test_a_proposal_is_drawn_from_and_made_up_for_by_weights(
 
 
 def test_without_replacement_draws_different_warmups_and_is_unbiased(everything: Everything) -> None:
-    encoded, noise = everything.copies(DRAWS // 3)
+    encoded, noise = everything.copies(DRAWS // 4)
     drawn = sample_without_replacement(everything.backbone, encoded, 3, LIMIT, noise)
     index = everything.index(drawn.tokens)
     assert all(len(set(row)) == 3 for row in index.tolist())
+    again = sample_without_replacement(everything.backbone, encoded, 3, LIMIT, noise)  # the streams go on
+    assert not torch.equal(again.tokens, drawn.tokens)
     torch.testing.assert_close(drawn.logprob, everything.scores.warmup_logprob[0].detach()[index], rtol=0, atol=1e-5)
     target = everything.scores.target_logprob[0].detach()[index]
     assert_unbiased(everything, log_likelihood(target, drawn.log_prior_weight).exp())
