@@ -142,14 +142,38 @@ def test_weights_are_the_softmax_of_target_likelihoods() -> None:
     assert not posterior_weights(logprob.requires_grad_(), even(logprob)).requires_grad
 
 
-def test_loo_baseline_ignores_its_own_sample() -> None:
-    base = torch.tensor([[-3.0, -5.0, -4.0]])
-    moved = torch.tensor([[-30.0, -5.0, -4.0]])
-    before, after = (baseline_weights(part, even(part), "loo") for part in (base, moved))
-    assert before[0, 0] == pytest.approx(after[0, 0].item())
-    assert before[0, 1] != pytest.approx(after[0, 1].item())
-    others = torch.tensor([-4.5, -5.0, -4.0]).softmax(0)[0]
-    assert before[0, 0].item() == pytest.approx(others.item())
+def test_temperature_divides_likelihoods_and_leaves_prior_weights_alone() -> None:
+    target = torch.tensor([[-1.0, -2.0, -4.0]], dtype=torch.float64)
+    share = torch.tensor([[0.2, 0.5, 0.1]], dtype=torch.float64)
+    parts = [0.2 * math.exp(-0.5), 0.5 * math.exp(-1.0), 0.1 * math.exp(-2.0)]
+    found = coefficients("marginal", target, share.log(), "mean", 2.0)
+    assert found.target[0].tolist() == pytest.approx([part / sum(parts) for part in parts])
+    differences = [part / sum(parts) - prior for part, prior in zip(parts, (2 / 8, 5 / 8, 1 / 8), strict=True)]
+    assert found.warmup[0].tolist() == pytest.approx(differences)
+    value = math.log(0.2 * math.exp(-1.0) + 0.5 * math.exp(-2.0) + 0.1 * math.exp(-4.0))
+    assert found.value.item() == pytest.approx(value)  # the likelihood has no temperature
+
+
+def test_loo_baseline_by_hand() -> None:
+    """Each warmup's weight as if its likelihood were the mean of the others', weighed by their prior weights."""
+    target = torch.tensor([[-3.0, -5.0, -4.0]], dtype=torch.float64)
+    share = torch.tensor([[0.5, 0.1, 0.3]], dtype=torch.float64)
+
+    def weight(logprob: list[float], own: int, shares: list[float], temperature: float) -> float:
+        parts = [v * math.exp(one / temperature) for v, one in zip(shares, logprob, strict=True)]
+        return parts[own] / sum(parts)
+
+    for temperature in (1.0, 3.0):
+        third = [1 / 3] * 3
+        replaced = [[-4.5, -5.0, -4.0], [-3.0, -3.5, -4.0], [-3.0, -5.0, -4.0]]
+        expected = [weight(row, own, third, temperature) for own, row in enumerate(replaced)]
+        found = baseline_weights(target, even(target), "loo", temperature)
+        assert found[0].tolist() == pytest.approx(expected)
+        shares = [0.5, 0.1, 0.3]
+        replaced = [[-4.25, -5.0, -4.0], [-3.0, -3.375, -4.0], [-3.0, -5.0, -10 / 3]]
+        expected = [weight(row, own, shares, temperature) for own, row in enumerate(replaced)]
+        found = baseline_weights(target, share.log(), "loo", temperature)
+        assert found[0].tolist() == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("objective", ["marginal", "vimco", "elbo"])
@@ -203,12 +227,17 @@ def test_effective_sample_size_runs_from_one_to_k() -> None:
     assert log_likelihood(same, even(same)).item() == pytest.approx(-2.0)
 
 
-def test_the_rest_of_the_budget_goes_where_weights_are_uneven() -> None:
-    target = torch.tensor([[-1.0, -1.0], [-1.0, -9.0], [-1.0, -2.0]])
-    extra = allocate(target, 7)
-    assert extra.sum() == 7
-    assert extra[1] > extra[2] > extra[0] == 0
-    assert allocate(torch.zeros(3, 2), 7).tolist() in ([3, 2, 2], [2, 3, 2], [2, 2, 3])
+def test_the_rest_of_the_budget_is_allocated_by_standard_errors() -> None:
+    """Weights (w, 1 - w) have a standard error of |2 w - 1| relative to their mean: here 1/2, 1/4 and 0."""
+    target = torch.tensor([[0.75, 0.25], [0.375, 0.625], [0.5, 0.5]]).double().log() - 3
+    assert allocate(target, 6).tolist() == [4, 2, 0]
+    assert allocate(target, 7).tolist() == [5, 2, 0]  # of 4 2/3 and 2 1/3
+    assert allocate(target, 8).tolist() == [5, 3, 0]  # of 5 1/3 and 2 2/3
+    assert allocate(target, 0).tolist() == [0, 0, 0]
+    assert allocate(target[[2, 0, 1]], 7).tolist() == [0, 5, 2]
+    three = torch.tensor([[0.5, 0.25, 0.25], [0.6, 0.2, 0.2]]).double().log()  # sqrt(3 * 0.375 - 1), sqrt(3 * 0.44 - 1)
+    assert allocate(three, 100).tolist() == [38, 62]  # 0.3536 : 0.5657
+    assert sorted(allocate(torch.zeros(3, 2), 7).tolist()) == [2, 2, 3]
 
 
 def test_bfloat16_likelihoods_are_weighed_in_float32_at_least() -> None:
