@@ -11,6 +11,7 @@ from warmup.benchmark.costs import count_operations, operations
 from warmup.benchmark.models import build
 from warmup.benchmark.steps import ways
 from warmup.benchmark.workloads import SIZES, STANDARD, Shape, Workload
+from warmup.errors import UserError
 
 SHAPE = Shape(source=11, target=5, warmup=4, batch=2)
 
@@ -24,6 +25,40 @@ def test_counted_operations_are_those_of_the_matrices(architecture: str) -> None
         assert counted[f"naive K={count}"] == paper.naive(SHAPE, count)
         assert counted[f"marginal K={count}"] == paper.ours(SHAPE, count)
         assert counted[f"resample K={count}"] == paper.resample(SHAPE, count)
+
+
+BART = {"d_model": 32, "num_heads": 4, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2}
+BART_NAMES = {
+    "d_model": 32,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 48,
+    "decoder_ffn_dim": 48,
+    "encoder_attention_heads": 4,
+    "decoder_attention_heads": 4,
+    "vocab_size": 120,
+    "max_position_embeddings": 30,
+}
+
+
+@pytest.mark.parametrize("model_type", ["bart", "mbart"])
+def test_a_bart_costs_what_a_t5_of_its_size_does(model_type: str) -> None:
+    config = AutoConfig.for_model(model_type, **BART_NAMES)
+    counted, paper = count_operations(config, SHAPE, [4]), by_hand({"model_type": "t5", "vocab_size": 120, **BART})
+    assert counted["SFT"] == paper.sft(SHAPE)
+    assert counted["naive K=4"] == paper.naive(SHAPE, 4)
+    assert counted["marginal K=4"] == paper.ours(SHAPE, 4)
+    with pytest.raises(UserError, match="has 30 positions, .* a sequence of 31 tokens"):
+        count_operations(config, Shape(source=31, target=5, warmup=4, batch=2), [4])
+
+
+@pytest.mark.parametrize(("model_type", "window"), [("mistral", 3), ("qwen2", None), ("qwen2", 3)], ids=str)
+def test_other_causal_models_cost_what_a_llama_of_their_size_does(model_type: str, window: int | None) -> None:
+    sizes = {name: value for name, value in LLAMA.items() if "token" not in name and "rope" not in name}
+    sizes |= {"model_type": model_type, "head_dim": 8, "sliding_window": window, "use_sliding_window": bool(window)}
+    counted = count_operations(AutoConfig.for_model(**sizes, max_window_layers=1), SHAPE, [4])
+    paper = by_hand({**LLAMA, "head_dim": 8})
+    assert (counted["SFT"], counted["marginal K=4"]) == (paper.sft(SHAPE), paper.ours(SHAPE, 4))
 
 
 @pytest.mark.parametrize(

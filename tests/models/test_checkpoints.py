@@ -20,6 +20,7 @@ from warmup.config.schema import ARCHITECTURES, EvaluationConfig, ModelConfig
 from warmup.errors import UserError
 from warmup.evaluation.decoding import decode
 from warmup.files import read_json, write_json
+from warmup.models.checkpoints import read_checkpoint
 from warmup.models.loading import SEPARATOR, build_fresh, check_lengths, load_pretrained, save
 from warmup.models.model_types import FAMILIES
 from warmup.models.tokenizers import train_tokenizer
@@ -124,6 +125,9 @@ def test_a_separator_added_to_bart_leaves_the_other_logits_as_they_were(tied: bo
     model.final_logits_bias.normal_()
     model.save_pretrained(tmp_path)
     tokenizer.save_pretrained(tmp_path)
+    embedding = model.get_input_embeddings().weight  # one for both sides; transformers loads an untied one as noise
+    for side in ("encoder", "decoder"):
+        assert torch.equal(getattr(read_checkpoint(str(tmp_path)).model.model, side).embed_tokens.weight, embedding)
     backbone = load_pretrained(str(tmp_path))
     assert backbone.separator_id == len(tokenizer) and backbone.model.final_logits_bias.shape[1] == len(tokenizer) + 1
     ids = torch.tensor([[3, 265, 270, 1]])

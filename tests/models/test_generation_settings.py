@@ -123,7 +123,7 @@ def test_unused_settings_are_named_once_and_neutral_ones_not(folder: Path, caplo
 @torch.no_grad()
 def test_a_plain_generate_of_a_saved_model_knows_its_tokens(folder: Path) -> None:
     backbone = load_pretrained(str(folder))
-    plain = backbone.family.auto.from_pretrained(folder)
-    assert plain.generation_config.eos_token_id == backbone.tokenizer.eos_token_id
-    assert plain.generation_config.pad_token_id == backbone.tokenizer.pad_token_id
-    assert plain.generate(torch.tensor([[265, 270]]), max_new_tokens=2).shape[0] == 1
+    for model in (backbone.model, backbone.family.auto.from_pretrained(folder)):
+        assert model.generation_config.eos_token_id == backbone.tokenizer.eos_token_id
+        assert model.generation_config.pad_token_id == backbone.tokenizer.pad_token_id
+        assert model.generate(torch.tensor([[265, 270]]), max_new_tokens=2).shape[0] == 1

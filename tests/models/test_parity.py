@@ -181,6 +181,27 @@ def test_cached_steps_have_the_logits_of_the_model(backbone: Backbone) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("backbone", [("mbart", UNTIED)], indirect=True)
+def test_a_decoder_may_begin_with_two_tokens(backbone: Backbone) -> None:
+    """As mBART-50's does: `</s>` and the language."""
+    model, language = backbone.model.float(), 9
+    backbone.family.written = language
+    encoded = backbone.family.encode(model, *batch_of(backbone))
+    tokens = torch.tensor([[[30, 31, 32], [33, 34, 35]]] * 3)
+    hidden = backbone.family.hidden(model, encoded, tokens, torch.ones_like(tokens))
+    first, _ = backbone.family.prefill(model, encoded, 1, 3)
+    answers = write_targets(backbone, encoded, [[30], [33, 34], []], 4, EvaluationConfig())
+    for index, (source, prefix) in enumerate(zip(SOURCES, [[30], [33, 34], []], strict=True)):
+        for column, row in enumerate(tokens[index].tolist()):
+            begun = torch.tensor([[START, language, *row[:-1]]])
+            plain = model(input_ids=torch.tensor([source]), decoder_input_ids=begun).logits[0, 1:]
+            torch.testing.assert_close(backbone.family.logits(model, hidden[index, column]), plain, rtol=0, atol=1e-4)
+            torch.testing.assert_close(first[index], plain[0], rtol=0, atol=1e-4)
+        expected = _alone(model, source, [language, *prefix], max_new_tokens=4, eos_token_id=END, pad_token_id=PAD)
+        assert answers[index][: len(expected) - 1] == expected[:-1]  # its own settings end with a forced </s>
+
+
+@torch.no_grad()
 def test_answers_are_those_of_generate_one_by_one(backbone: Backbone) -> None:
     """Sources and prefixes of unequal length, together and alone. In float64 T5's masks of padded rows overflow."""
     backbone.model.generation_config.forced_eos_token_id = None  # a default of BART's, and no setting of ours

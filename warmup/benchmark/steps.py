@@ -12,6 +12,7 @@ from torch import Tensor
 from warmup.benchmark.models import SEPARATOR
 from warmup.benchmark.workloads import Shape
 from warmup.config.schema import WarmupMethod
+from warmup.errors import UserError
 from warmup.methods.naive import naive_loss, naive_sample, naive_scores
 from warmup.methods.noise import Noise
 from warmup.methods.scoring import read_targets, weigh_read
@@ -38,7 +39,13 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
     """SFT, ours with each K, `resample`, and the naive computation; on random tokens.
 
     `mixed`: under bfloat16 autocast. `with_naive` needs a device that holds values.
+
+    Raises:
+        UserError: the model has fewer positions than a sequence of the shape has tokens.
     """
+    most, longest = backbone.family.most_positions(backbone.model), max(shape.source, shape.warmup + 1 + shape.target)
+    if most is not None and longest > most:
+        raise UserError(f"the model has {most} positions, and the shape {shape} a sequence of {longest} tokens")
     device = next(backbone.model.parameters()).device
     words = backbone.family.output_weight(backbone.model).shape[0]
     ids = torch.randint(SEPARATOR + 1, words, (shape.batch, shape.source), device=device)

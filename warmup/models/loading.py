@@ -28,7 +28,7 @@ from warmup.files import read_json, write_json
 from warmup.models.checkpoints import OwnSettings, read_checkpoint
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Family, Model
-from warmup.models.generation import FILE, neutral_settings, own_settings_aside
+from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
 from warmup.models.tokenizers import train_tokenizer
 
@@ -121,7 +121,6 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     _add_separator(tokenizer)
     model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
     family.initialise(model)
-    model.generation_config = neutral_settings(model.config)
     family.prepare(model, tokenizer, (None, None))
     return _with_separator(model, tokenizer, family)
 
