@@ -3,7 +3,7 @@
     python scripts/benchmark.py                                       # the standard set (make bench)
     python scripts/benchmark.py --model t5_base --source 512 --target 32 --samples 4 8 --count
     python scripts/benchmark.py --model llama_3_2_1b --source 256 --target 4 --batch 32 --precision bfloat16
-    python scripts/benchmark.py --model FOLDER   # any type of docs/models.md; reads config.json alone
+    python scripts/benchmark.py --model FOLDER                        # of any known type; only config.json is read
 
 Every number is a ratio to SFT in the same run: operations of matrix products on meta tensors (no weights needed),
 wall-clock as the median of runs that take turns, memory as the peak of a step above the weights. The JSON file has the
