@@ -177,7 +177,7 @@ def test_limits_beyond_the_positions_of_a_model_are_refused(make_backbone: Any) 
 @pytest.fixture
 def mbart(tmp_path: Path) -> Path:
     """A tiny mBART with three languages."""
-    tokenizer = train_tokenizer(TEXTS, 300, "mbart")
+    tokenizer = train_tokenizer(TEXTS, 300, FAMILIES["mbart"].template)
     tokenizer.add_special_tokens({"additional_special_tokens": ["en_XX", "de_DE", "ro_RO"], "bos_token": "<s>"})
     tokenizer.add_special_tokens({"cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"})
     tokenizer.save_pretrained(tmp_path / "parts")
@@ -196,7 +196,7 @@ def mbart(tmp_path: Path) -> Path:
 
 
 def test_mbart_reads_and_writes_the_languages_of_the_task(mbart: Path, tmp_path: Path) -> None:
-    backbone = load_pretrained(str(mbart), None, ("de", "en"))
+    backbone = load_pretrained(str(mbart), None, ("deu_Latn", "English"))
     known, end = backbone.tokenizer.convert_tokens_to_ids, backbone.tokenizer.eos_token_id
     text, closing = backbone.family.source_ids(backbone.tokenizer, "a small red ball", backbone.separator_id)
     assert closing == [end, known("de_DE")] and end not in text

@@ -114,7 +114,8 @@ def test_unused_settings_are_named_once_and_neutral_ones_not(folder: Path, caplo
         load_pretrained(str(folder))
     assert "not used" not in caplog.text
     settings = json.loads((folder / "generation_config.json").read_text())
-    write_json(folder / "generation_config.json", settings | {"min_length": 5, "num_beams": 1, "_from_model_config": True})
+    settings |= {"min_length": 5, "num_beams": 1, "_from_model_config": True}
+    write_json(folder / "generation_config.json", settings)
     with caplog.at_level(logging.INFO):
         load_pretrained(str(folder))
     assert caplog.text.count("kept for saving and not used: min_length=5\n") == 1

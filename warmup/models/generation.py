@@ -13,7 +13,7 @@ from warmup.models.families import Model
 
 FILE = "generation_config.json"
 TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
-NO_SETTINGS = {*TOKENS, "use_cache", "transformers_version", "_from_model_config"}  # of that file, and of config.json too
+NO_SETTINGS = {*TOKENS, "use_cache", "transformers_version", "_from_model_config"}  # these files have them too
 
 
 def settings_in(content: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from transformers import MBartConfig, PreTrainedTokenizerBase
 
+from warmup.config.languages import language_code
 from warmup.errors import UserError, nearest
 from warmup.models.bart import Bart
 from warmup.models.families import Model
@@ -65,11 +66,11 @@ def _own_start(model: Model, tokenizer: PreTrainedTokenizerBase, codes: list[str
 
 
 def _code(key: str, language: str | None, codes: list[str]) -> str | None:
-    """The model's token of a language, whose code may have a script or a region behind it."""
+    """The model's token of a language, under whatever name the task has it."""
     if language is None or language in codes:
         return language
-    short = re.split("[-_]", language)[0].lower()
-    found = next((code for code in codes if code.split("_")[0] == short), None)
+    wanted = language_code(language)
+    found = next((code for code in codes if language_code(code.split("_")[0]) == wanted), None)
     if found is None:
         known = sorted(codes)
         raise UserError(

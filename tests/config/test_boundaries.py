@@ -1,0 +1,67 @@
+"""Values at the edge of what is allowed, on both sides of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.config.test_composition import composed, error_of, hydra
+
+__all__ = ["hydra"]  # the fixture, for every test here
+
+
+def test_fractions_must_leave_training_data(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    words = ["data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl", "data.validation_fraction=0.5"]
+    assert "data.validation_fraction + data.test_fraction is 1.0" in error_of(*words, "data.test_fraction=0.5")
+    assert composed(*words, "data.test_fraction=0.49")
+    assert composed(*words, "data.test_fraction=0.5", f"data.test={tmp_path}/train.jsonl")
+
+
+def test_a_folder_in_a_files_place_is_called_one(tmp_path: Path) -> None:
+    assert "a file, and this is a folder" in error_of("data=local", "task=summarization", f"data.train={tmp_path}")
+
+
+@pytest.mark.parametrize("run", ["all", "train", "evaluate", "score"])
+def test_inputs_belong_to_predict_and_checkpoints_to_no_training(run: str) -> None:
+    assert "inputs is 'a.txt'; allowed: with run=predict only" in error_of(f"run={run}", "inputs=a.txt")
+    if run in ("all", "train"):
+        assert "with run=evaluate or run=predict only" in error_of(f"run={run}", "checkpoint=outputs/a/model")
+
+
+def test_what_wandb_would_refuse_is_refused_before() -> None:
+    assert composed(f"logger.project={'p' * 128}", f"logger.tags=[{'t' * 64}]")
+    assert "1 to 128 letters" in error_of(f"logger.project={'p' * 129}")
+    assert "tags of 1 to 64 letters" in error_of(f"logger.tags=[{'t' * 65}]")
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("objective=vimco baseline=none", "method.baseline is 'none'"),
+        ("objective=elbo sampler=recognition", "method.sampler is 'recognition'"),
+        ("objective=vimco sampler=without_replacement", "method.sampler is 'without_replacement'"),
+        ("objective=resample sampler=adaptive", "method.sampler is 'adaptive'"),
+        ("objective=resample sampler=recognition", "method.sampler is 'recognition'"),
+        ("objective=elbo sampling_temperature=0.7", "method.sampling_temperature is 0.7"),
+        ("sampler=adaptive sampling_top_p=0.9", "method.sampling_top_p is 0.9"),
+        ("sampler=adaptive num_samples=2", "method.num_samples is 2; allowed: at least 3"),
+    ],
+)
+def test_estimators_that_do_not_go_together(words: str, part: str) -> None:
+    assert part in error_of(*(f"method.{word}" for word in words.split()))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "sampler=adaptive num_samples=3",
+        "objective=resample sampler=without_replacement",
+        "objective=resample sampling_top_p=0.9",
+        "objective=vimco sampler=adaptive",
+        "baseline=none",
+    ],
+)
+def test_estimators_that_do(words: str) -> None:
+    assert composed(*(f"method.{word}" for word in words.split()))
