@@ -116,7 +116,7 @@ def test_what_hugging_face_leaves_out_itself_is_no_fault(make_backbone: Any, tmp
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_separator_added_to_bart_leaves_the_other_logits_as_they_were(tied: bool, tmp_path: Path) -> None:
-    tokenizer = train_tokenizer(TEXTS, 300, "bart")
+    tokenizer = train_tokenizer(TEXTS, 300, FAMILIES["bart"].template)
     sizes = {"d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8, "decoder_ffn_dim": 8}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "scale_embedding": True}
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 3, "decoder_start_token_id": 1}
@@ -138,7 +138,7 @@ def test_a_separator_added_to_bart_leaves_the_other_logits_as_they_were(tied: bo
 
 
 def test_a_tokenizer_of_another_model_is_refused(folder: Path) -> None:
-    larger = train_tokenizer([" ".join(f"word{n} thing{n}" for n in range(400))], 600, "t5")
+    larger = train_tokenizer([" ".join(f"word{n} thing{n}" for n in range(400))], 600, FAMILIES["t5"].template)
     assert len(larger) > 400
     larger.save_pretrained(folder)
     assert re.search("token ids up to .* embeddings for .* tokens: they do not belong together", refusal(folder))
