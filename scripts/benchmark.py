@@ -20,9 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from warmup.benchmark.workloads import ON_GPU, SIZES, STANDARD, Shape, Workload
 from warmup.errors import UserError, one_line
 from warmup.files import check_writable, write_json
+from warmup.studies.benchmark.workloads import ON_GPU, SIZES, STANDARD, Shape, Workload
 
 SHAPE = {"source": 512, "target": 32, "warmup": 16, "batch": 4}
 
@@ -81,10 +81,10 @@ def run(options: argparse.Namespace) -> None:
     import torch  # the heavy imports are here, so that --help and a wrong option need not wait for them
     from rich.console import Console
 
-    from warmup.benchmark.costs import count_operations, measure
-    from warmup.benchmark.models import read_config
-    from warmup.benchmark.table import print_table
-    from warmup.environment import describe_environment
+    from warmup.runs.environment import describe_environment
+    from warmup.studies.benchmark.costs import count_operations, measure
+    from warmup.studies.benchmark.models import read_config
+    from warmup.studies.benchmark.table import print_table
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device is cuda; allowed: cpu: this machine has no usable CUDA device")

@@ -30,7 +30,6 @@ from warmup.config.estimators import check_estimator
 from warmup.config.schema import WarmupMethod
 from warmup.errors import UserError
 from warmup.files import check_writable, write_json
-from warmup.methods.naive import naive_scores
 from warmup.methods.noise import Noise
 from warmup.methods.objective import baseline_weights, coefficients, effective_sample_size, posterior_weights, resampled
 from warmup.methods.recognition import shown_target
@@ -40,6 +39,7 @@ from warmup.methods.warmup import warmup_step
 from warmup.models.encoding import IGNORED_LABEL, source_batch
 from warmup.models.loading import Backbone
 from warmup.models.t5 import T5
+from warmup.studies.naive import naive_scores
 
 LIMIT = 2  # tokens of a warmup
 PAD, END, SEPARATOR, *WARMUP_TOKENS = range(6)

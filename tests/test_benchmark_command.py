@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.benchmark.by_hand import by_hand
-from tests.benchmark.tiny_configs import CONFIGS, written
-from warmup.benchmark.workloads import Shape
+from tests.studies.by_hand import by_hand
+from tests.studies.tiny_configs import CONFIGS, written
+from warmup.studies.benchmark.workloads import Shape
 
 ROOT = Path(__file__).parents[1]
 SHAPE = Shape(source=64, target=5, warmup=4, batch=2)

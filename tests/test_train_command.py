@@ -348,8 +348,8 @@ def test_the_answering_snippet_of_the_readme_works(sweep: tuple[Path, str]) -> N
     code = re.sub(r'source = ".*"', 'source = "translate English to Toyish: the cats help a dog"', code)
     scope: dict[str, object] = {}
     exec(code, scope)  # the README's own words
+    from warmup.answering.decoding import decode
     from warmup.config.schema import EvaluationConfig
-    from warmup.evaluation.decoding import decode
     from warmup.models.loading import load_pretrained
 
     backbone = load_pretrained(str(run_of(sweep, "warmup") / "model"))

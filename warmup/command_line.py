@@ -30,8 +30,9 @@ from warmup.config.checks import check
 from warmup.config.explain import explain_composition
 from warmup.config.schema import Config, LoggerConfig, register
 from warmup.errors import UserError, one_line
-from warmup.run_folder import finished, is_main_process, last_file, note_failure, remove_if_nothing_was_done
-from warmup.run_inputs import refuse_changed_files
+from warmup.runs.folder import finished, last_file, note_failure, remove_if_nothing_was_done
+from warmup.runs.inputs import refuse_changed_files
+from warmup.training.processes import is_main_process
 
 log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -146,8 +147,8 @@ def run_job(composed: DictConfig) -> None:
             return
         if not multirun:
             _say_what_a_single_run_leaves_out(hydra_config)
-        from warmup.process_group import leave_process_group  # here, so that --help need not wait for torch
         from warmup.run import run
+        from warmup.training.processes import leave_process_group  # here, so that --help need not wait for torch
 
         atexit.register(leave_process_group)
         run(config, composed, folder, list(hydra_config.overrides.task))

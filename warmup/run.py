@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import set_seed
 
+from warmup.answering.answer import Limits, answer, answer_encoded, check_asked, prediction_records, score_answers
+from warmup.answering.substitution import substitute_warmups
 from warmup.config.checks import needed_splits, run_folders
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
@@ -32,12 +34,9 @@ from warmup.config.schema import (
 )
 from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
-from warmup.environment import describe_environment
-from warmup.evaluation.evaluate import Limits, answer, answer_encoded, check_asked, prediction_records, score_answers
-from warmup.evaluation.metrics import check_selection_metric, compute_metrics
-from warmup.evaluation.prediction_files import read_scorable
-from warmup.evaluation.substitution import substitute_warmups
 from warmup.files import write_json, write_json_lines, write_text
+from warmup.metrics.evaluation import check_selection_metric, compute_metrics
+from warmup.metrics.prediction_files import read_scorable
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import (
     FORMAT,
@@ -49,12 +48,14 @@ from warmup.models.loading import (
     load_settings,
 )
 from warmup.models.unwritable import count_unwritable
+from warmup.reporting.figures.drawing import write_figures
 from warmup.reporting.overview import write_overview
-from warmup.reporting.plots import write_figures
-from warmup.reporting.runs import find_runs
-from warmup.reporting.scores import print_scores
-from warmup.reporting.wandb_dashboard import lay_out_dashboard
-from warmup.reporting.wandb_run import (
+from warmup.reporting.tables.scores import print_scores
+from warmup.runs.environment import describe_environment
+from warmup.runs.finding import find_runs
+from warmup.runs.inputs import record_inputs
+from warmup.tracking.wandb_dashboard import lay_out_dashboard
+from warmup.tracking.wandb_run import (
     Identity,
     WandbCallback,
     log_comparison,
@@ -63,10 +64,9 @@ from warmup.reporting.wandb_run import (
     log_results,
     wandb_run,
 )
-from warmup.run_folder import is_main_process
-from warmup.run_inputs import record_inputs
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import Training, fit, save_trained
+from warmup.training.processes import is_main_process
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.data.test_local import columns, write
 from warmup.data.local import read_parallel, read_table, read_text
 from warmup.errors import UserError
-from warmup.evaluation.prediction_files import read_scorable
+from warmup.metrics.prediction_files import read_scorable
 
 # what Python's str.splitlines or its text files end a line at, and others do not
 IN_A_LINE = ["\r", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x85", "\u2028", "\u2029"]

@@ -11,12 +11,12 @@ from tests.methods.oracle import loss as oracle_loss
 from tests.methods.oracle import recognition_sources, score, sources_of
 from warmup.config.schema import WarmupMethod
 from warmup.methods import output_layer, scoring
-from warmup.methods.naive import naive_loss, naive_sample, naive_scores
 from warmup.methods.noise import input_seeds
 from warmup.methods.sampling import Warmups, even_weights, sample_warmups
 from warmup.methods.scoring import read_warmups, score_read, score_warmups, weigh_read
 from warmup.methods.warmup import Step, draw_warmups, warmup_loss, warmup_step
 from warmup.models.loading import Backbone
+from warmup.studies.naive import naive_loss, naive_sample, naive_scores
 
 
 def assert_equals_oracle(backbone: Backbone, method: WarmupMethod) -> Step:

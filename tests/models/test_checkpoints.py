@@ -16,9 +16,9 @@ from torch import Tensor
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, MBartTokenizerFast
 
 from tests.conftest import TEXTS
+from warmup.answering.decoding import decode
 from warmup.config.schema import ARCHITECTURES, EvaluationConfig, ModelConfig
 from warmup.errors import UserError
-from warmup.evaluation.decoding import decode
 from warmup.files import read_json, write_json
 from warmup.models.checkpoints import read_checkpoint
 from warmup.models.loading import SEPARATOR, build_fresh, check_lengths, load_pretrained, save

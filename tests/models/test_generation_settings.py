@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
+from warmup.answering.decoding import Answer, decode
 from warmup.config.schema import EvaluationConfig
-from warmup.evaluation.decoding import Answer, decode
 from warmup.files import read_json, write_json
 from warmup.models.loading import Backbone, load_pretrained, save
 

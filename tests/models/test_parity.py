@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
+from warmup.answering.decoding import write_targets, write_warmups
 from warmup.config.schema import ARCHITECTURES, EvaluationConfig
-from warmup.evaluation.decoding import write_targets, write_warmups
 from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.sft import sft_loss

@@ -9,9 +9,9 @@ import pytest
 
 from tests.reporting.conftest import Write
 from tests.reporting.test_page import answers
-from warmup.reporting.analysis import analyse, correlation, distinct, grids, markdown_analysis
-from warmup.reporting.examples import pair_examples, partners, words
-from warmup.reporting.runs import find_runs
+from warmup.reporting.page.analysis import analyse, correlation, distinct, grids, markdown_analysis
+from warmup.reporting.page.paired_examples import pair_examples, partners, words
+from warmup.runs.finding import find_runs
 
 LINES = [  # source, warmup, prediction, reference
     ("the cat sleeps", "die Katze, the", "die Katze", "die Katze schläft"),

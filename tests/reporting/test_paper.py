@@ -10,15 +10,15 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.reporting.conftest import Write
+from warmup.answering.answer import Limits
 from warmup.command_line import prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
-from warmup.evaluation.evaluate import Limits
-from warmup.reporting.paper import PAIRS, paper_table_of
-from warmup.reporting.runs import find_runs
-from warmup.reporting.tables import Table, report_on
-from warmup.reporting.tables_formats import columns
+from warmup.reporting.tables.formats import columns
+from warmup.reporting.tables.layout import Table, report_on
+from warmup.reporting.tables.paper import PAIRS, paper_table_of
 from warmup.run import labels_of
+from warmup.runs.finding import find_runs
 
 XSUM = {"task": "summarization", "data": "EdinburghNLP/xsum", "model": "t5_base"}
 ROUGE = {"rouge1": {"value": 40.0, "signature": "rouge"}}

@@ -14,11 +14,11 @@ from matplotlib.image import imread
 
 from tests.reporting.conftest import Write
 from warmup.errors import UserError
-from warmup.reporting import plots, plots_curves, plots_style
-from warmup.reporting.runs import find_runs
-from warmup.reporting.tables import report_on
+from warmup.reporting.figures import curves, drawing, style
+from warmup.reporting.tables.layout import report_on
+from warmup.runs.finding import find_runs
 
-BLUE, VERMILLION = plots_style.SFT_STYLE["color"], plots_style.COLOURS[0]
+BLUE, VERMILLION = style.SFT_STYLE["color"], style.COLOURS[0]
 
 
 def made_up_history(method: str, start: float = 3.0, steps: int = 50) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def made_up_history(method: str, start: float = 3.0, steps: int = 50) -> list[di
 def draw(folder: Path) -> list[str]:
     """Draw all runs below `folder` into it; the names of the files, and the notes, in one list."""
     found = find_runs([folder])
-    files, notes = plots.write_figures(found.runs, report_on(found).tables, folder)
+    files, notes = drawing.write_figures(found.runs, report_on(found).tables, folder)
     return [*(path.name for path in files), *notes]
 
 
@@ -47,7 +47,7 @@ def figures(monkeypatch: pytest.MonkeyPatch) -> dict[str, Figure]:
         caught[path.name] = figure
         return []
 
-    monkeypatch.setattr(plots, "write_figure", catch)
+    monkeypatch.setattr(drawing, "write_figure", catch)
     return caught
 
 
@@ -141,7 +141,7 @@ def test_experiments_and_variants_are_told_apart(write_run: Write, tmp_path: Pat
     pages = [figures["learning_curves"], figures["learning_curves_2"]]
     titles = [part.get_suptitle() for page in pages for part in page.subfigs]
     assert titles == [f"{task}, tiny_t5" for task in tasks]
-    assert len(pages[0].subfigs) == plots_curves.MOST_EXPERIMENTS
+    assert len(pages[0].subfigs) == curves.MOST_EXPERIMENTS
     assert legend(pages[1]) == ["SFT", "warmup, num_samples 4", "warmup, num_samples 16"]
     assert sum(name.startswith("warmup_gauges") for name in figures) == len(tasks)
 
@@ -158,7 +158,7 @@ def test_long_histories_are_averaged_over_spans(write_run: Write, tmp_path: Path
     write_run("sft", history=made_up_history("sft", steps=10_000))
     draw(tmp_path)
     steps, values = lines(figures["learning_curves"].axes[1])["SFT"]
-    assert len(steps) == plots_curves.MOST_POINTS and steps[-1] == 10_000
+    assert len(steps) == curves.MOST_POINTS and steps[-1] == 10_000
     first = [3.0 * math.exp(-step / 10_000) for step in range(10, 101, 10)]
     assert values[0] == pytest.approx(sum(first) / 10)
 

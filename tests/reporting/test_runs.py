@@ -16,9 +16,9 @@ from omegaconf import OmegaConf
 from tests.reporting.conftest import Write
 from warmup.command_line import prepare
 from warmup.config.explain import CONF
-from warmup.reporting.paper import PAIRS
-from warmup.reporting.runs import Run, find_runs, group_by, newest_runs
-from warmup.reporting.tables import report_on
+from warmup.reporting.tables.layout import report_on
+from warmup.reporting.tables.paper import PAIRS
+from warmup.runs.finding import Run, find_runs, group_by, newest_runs
 
 # Another value of these changes no score, or has a column of its own in the record.
 NOT_COMPARED = {"runs", "inputs", "predictions", "references", "sources", "device", "seed"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from warmup.evaluation.metrics import compute_metrics
-from warmup.reporting.scores import print_scores
+from warmup.metrics.evaluation import compute_metrics
+from warmup.reporting.tables.scores import print_scores
 
 
 def printed(metrics: list[str], predictions: list[str], references: list[str]) -> str:

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from tests.reporting.conftest import Write
 from warmup.errors import UserError
-from warmup.reporting.runs import find_runs
-from warmup.reporting.tables import Line, Report, report_on
-from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
+from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
+from warmup.reporting.tables.layout import Line, Report, report_on
+from warmup.runs.finding import find_runs
 
 
 def report(folder: Path) -> Report:

@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from tests.reporting.conftest import Write
-from warmup.reporting.runs import find_runs
-from warmup.reporting.tables import Report, report_on
-from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
-from warmup.reporting.tables_latex import latex, latex_text
+from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
+from warmup.reporting.tables.latex import latex, latex_text
+from warmup.reporting.tables.layout import Report, report_on
+from warmup.runs.finding import find_runs
 
 NASTY = r"50% of_a & b#1 {x} $5 ~^\ <script>alert(1)</script> | a--b é ñ ß 中"
 

@@ -23,8 +23,8 @@ from matplotlib.figure import Figure
 
 from warmup.config.schema import LoggerConfig
 from warmup.errors import UserError
-from warmup.reporting.wandb_dashboard import lay_out_dashboard, workspace
-from warmup.reporting.wandb_run import Identity, WandbCallback, log_figures, log_files, log_results, wandb_run
+from warmup.tracking.wandb_dashboard import lay_out_dashboard, workspace
+from warmup.tracking.wandb_run import Identity, WandbCallback, log_figures, log_files, log_results, wandb_run
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"

@@ -29,8 +29,8 @@ from tests.training.tiny_fit import SFT, train
 from warmup.config.schema import ModelConfig, WarmupMethod
 from warmup.models.encoding import Collator
 from warmup.models.loading import build_fresh
-from warmup.process_group import leave_process_group
 from warmup.training.method_model import MethodModel
+from warmup.training.processes import leave_process_group
 
 ROWS = [
     {"source": [265, 270, 268, 271, 1], "target": [7, 8, 9, 1]},

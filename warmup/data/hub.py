@@ -18,8 +18,8 @@ from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.examples import listing
+from warmup.data.hub_access import hub_answers
 from warmup.data.local import Row, read_table, read_text
-from warmup.environment import hub_answers
 from warmup.errors import UserError, nearest, wrong_value
 
 

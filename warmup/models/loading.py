@@ -22,7 +22,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from warmup.config.schema import ModelConfig
-from warmup.environment import hub_answers
+from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, one_line
 from warmup.files import read_json, write_json
 from warmup.models.checkpoints import OwnSettings, read_checkpoint

@@ -11,14 +11,14 @@ from tqdm import tqdm
 
 from warmup.errors import UserError
 from warmup.files import write_json, write_text
-from warmup.reporting.analysis import analyse, markdown_analysis
-from warmup.reporting.examples import PairedExamples, pair_examples, partners
-from warmup.reporting.page import page
-from warmup.reporting.plots import figure_files, write_figures
-from warmup.reporting.runs import Run, find_runs
-from warmup.reporting.tables import Report, report_on
-from warmup.reporting.tables_formats import markdown, print_report, spreadsheet
-from warmup.reporting.tables_latex import latex
+from warmup.reporting.figures.drawing import figure_files, write_figures
+from warmup.reporting.page.analysis import analyse, markdown_analysis
+from warmup.reporting.page.html import page
+from warmup.reporting.page.paired_examples import PairedExamples, pair_examples, partners
+from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
+from warmup.reporting.tables.latex import latex
+from warmup.reporting.tables.layout import Report, report_on
+from warmup.runs.finding import Run, find_runs
 
 TABLES = {".md": markdown, ".tex": latex, ".csv": spreadsheet}
 ANALYSIS = ("analysis.json", "analysis.md")

@@ -1,0 +1,208 @@
+"""Answers by several warmups: held against brute force, independent of batches, seeded."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.answering.test_decoding import encoded, lively, sources_of
+from tests.conftest import ARCHITECTURES
+from tests.methods.enumeration import LIMIT, Everything, sharpen
+from tests.test_train_command import TINY, command
+from warmup.answering.decoding import Answer, decode, text_of, write_targets
+from warmup.answering.marginal import Choice, best, draw_warmups, score_candidates
+from warmup.config.schema import EvaluationConfig
+from warmup.data.examples import Wording
+from warmup.errors import UserError
+from warmup.methods.sampling import Warmups
+from warmup.models.encoding import source_batch
+from warmup.models.loading import Backbone
+from warmup.studies.naive import naive_scores
+
+OPTIONS = ["A", "B", "books", "the lazy dog"]
+SEVERAL = EvaluationConfig(batch_size=64, num_warmups=6)
+WARMUP, TARGET = 3, 4  # the longest, in tokens
+
+
+def option_rows(backbone: Backbone) -> list[list[int]]:
+    tokenizer = backbone.tokenizer
+    return [[*tokenizer(option, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id] for option in OPTIONS]
+
+
+def by_hand(backbone: Backbone, source: list[int], warmups: Warmups, candidates: list[list[int]]) -> Tensor:
+    """[C, M] log p(y|x,c_m), each continuation read on its own."""
+    batch = source_batch(backbone, [source])
+    rows = [
+        naive_scores(backbone, batch["input_ids"], batch["attention_mask"], warmups, torch.tensor([candidate]))
+        for candidate in candidates
+    ]
+    return torch.stack([row.target_logprob[0] for row in rows]).detach()
+
+
+def chosen_by_hand(scores: Tensor) -> tuple[int, int]:
+    """The best candidate by the mean likelihood, and its likeliest warmup."""
+    likelihood = [math.fsum(map(math.exp, row)) / len(row) for row in scores.tolist()]
+    candidate = max(range(len(likelihood)), key=likelihood.__getitem__)
+    return candidate, int(scores[candidate].argmax())
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_many_warmups_estimate_the_likelihood_that_enumeration_gives(make_backbone, architecture: str) -> None:
+    backbone = sharpen(make_backbone(architecture), architecture)
+    every = Everything.of(backbone)
+    exact = every.scores.warmup_logprob[0] + by_hand(
+        backbone, every.ids[0].tolist(), every.warmups, option_rows(backbone)
+    )
+    with torch.no_grad():
+        one = backbone.family.encode(backbone.model, every.ids, every.mask)
+        warmups = draw_warmups(backbone, one, 4000, LIMIT, seed=1)
+        found = score_candidates(backbone, one, warmups, [option_rows(backbone)])[0]
+    drawn = found.logsumexp(-1) - math.log(4000)
+    spread = (2 * found - 2 * drawn[:, None]).exp().mean(-1).sub(1).div(4000).sqrt()  # of the relative error
+    assert found.std(-1).min() > 0.001  # warmups make a difference
+    assert ((drawn - exact.logsumexp(-1)).abs() < 4 * spread + 1e-6).all()
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_options_are_chosen_by_their_marginal(make_backbone, architecture: str) -> None:
+    backbone = lively(make_backbone(architecture))
+    backbone.model.double()
+    rows, candidates = sources_of(backbone), option_rows(backbone)
+    answers = decode(backbone, rows, WARMUP, TARGET, SEVERAL, "test", seed=3, options=OPTIONS)
+    for row, answer in zip(rows, answers, strict=True):
+        warmups = draw_warmups(backbone, encoded(backbone, [row]), 6, WARMUP, seed=3)
+        scores = by_hand(backbone, row, warmups, candidates)
+        with torch.no_grad():
+            assert torch.allclose(
+                score_candidates(backbone, encoded(backbone, [row]), warmups, [candidates])[0], scores, atol=1e-5
+            )
+        candidate, warmup = chosen_by_hand(scores)
+        tokens = warmups.tokens[0, warmup, : warmups.lengths[0, warmup]].tolist()
+        assert answer == Answer(text_of(backbone, tokens), OPTIONS[candidate])
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_targets_are_ranked_by_their_marginal(make_backbone, architecture: str, beams: int) -> None:
+    backbone = lively(make_backbone(architecture))
+    backbone.model.double()
+    rows, config = sources_of(backbone), replace(SEVERAL, num_beams=beams)
+    answers = decode(backbone, rows, WARMUP, TARGET, config, "test", seed=3)
+    distinct = 0
+    for row, answer in zip(rows, answers, strict=True):
+        one = encoded(backbone, [row])
+        warmups = draw_warmups(backbone, one, 6, WARMUP, seed=3)
+        candidates: list[list[int]] = []
+        for tokens, length in zip(warmups.tokens[0].tolist(), warmups.lengths[0].tolist(), strict=True):
+            written = write_targets(backbone, one, [[*tokens[:length], backbone.separator_id]], TARGET, config)[0]
+            end = backbone.tokenizer.eos_token_id
+            candidate = [*written[: written.index(end) if end in written else None], end]
+            candidates += [candidate] * (candidate not in candidates)
+        distinct += len(candidates) > 1
+        candidate, warmup = chosen_by_hand(by_hand(backbone, row, warmups, candidates))
+        tokens = warmups.tokens[0, warmup, : warmups.lengths[0, warmup]].tolist()
+        assert answer == Answer(text_of(backbone, tokens), text_of(backbone, candidates[candidate]))
+    assert distinct
+
+
+def test_the_mean_likelihood_decides_not_the_mean_logarithm_nor_the_best_warmup() -> None:
+    scores = torch.tensor([[-1.0, -50.0, -50.0], [-2.5, -2.5, -2.6], [-1.9, -1.9, -60.0]], dtype=torch.float64)
+    assert chosen_by_hand(scores) == (0, 0) and best(scores).candidate == 0
+    assert (best(scores[1:]).candidate, best(scores[1:]).warmup) == (1, 0)
+    assert best(torch.tensor([[-900.0, -900.0], [-899.0, -2000.0]])).candidate == 1  # whose likelihoods underflow
+
+
+def test_of_equal_candidates_and_warmups_the_first_is_chosen() -> None:
+    tied = torch.tensor([[-9.0, -9.0], [-2.0, -1.0], [-1.0, -2.0]], dtype=torch.float64)
+    assert best(tied) == Choice(candidate=1, warmup=1) and best(tied[[0, 2, 1]]) == Choice(candidate=1, warmup=0)
+    assert best(torch.full((3, 4), -5.0, dtype=torch.float64)) == Choice(candidate=0, warmup=0)
+
+
+def test_of_equal_options_and_targets_the_first_is_answered(make_backbone) -> None:
+    backbone = lively(make_backbone("t5"))
+    with torch.no_grad():
+        backbone.model.get_output_embeddings().weight.zero_()  # texts of one length are all as likely
+    rows, equal = sources_of(backbone), ["C", "A", "B"]
+    for warmup in (None, WARMUP):
+        answers = decode(backbone, rows, warmup, TARGET, SEVERAL, "test", options=equal)
+        assert [answer.prediction for answer in answers] == ["C"] * len(rows)
+    drawn = draw_warmups(backbone, encoded(backbone, rows), 6, WARMUP, seed=1)
+    firsts = [text_of(backbone, t[0, : n[0]].tolist()) for t, n in zip(drawn.tokens, drawn.lengths, strict=True)]
+    answers = decode(backbone, rows, WARMUP, TARGET, SEVERAL, "test", seed=1)
+    assert [answer.warmup for answer in answers] == firsts
+
+
+@pytest.mark.parametrize("options", [None, OPTIONS])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_answers_depend_on_the_seed_and_the_input_not_on_the_batch(
+    make_backbone, architecture: str, options: list[str] | None
+) -> None:
+    backbone = lively(make_backbone(architecture))
+    rows = sources_of(backbone)
+
+    def answers(config: EvaluationConfig, chosen: list[list[int]] = rows, seed: int = 1) -> list[Answer]:
+        return decode(backbone, chosen, WARMUP, TARGET, config, "test", seed, options)
+
+    together = answers(SEVERAL)
+    assert together == answers(SEVERAL)
+    assert together == answers(replace(SEVERAL, batch_size=13)) == answers(replace(SEVERAL, batch_size=1))
+    assert together[::-1] == answers(SEVERAL, rows[::-1])
+    assert together != answers(SEVERAL, seed=2)
+
+
+@pytest.mark.parametrize("architecture", ["t5", "llama"])
+def test_a_single_warmup_may_be_drawn(make_backbone, architecture: str) -> None:
+    backbone = lively(make_backbone(architecture))
+    rows, config = sources_of(backbone), EvaluationConfig(batch_size=2, sample_warmup=True)
+    answers = decode(backbone, rows, WARMUP, TARGET, config, "test", seed=5)
+    warmups = draw_warmups(backbone, encoded(backbone, rows), 6, WARMUP, seed=5)
+    first = [tokens[:length] for tokens, length in zip(warmups.tokens[:, 0], warmups.lengths[:, 0], strict=True)]
+    assert [answer.warmup for answer in answers] == [text_of(backbone, tokens.tolist()) for tokens in first]
+    prefix = [[*tokens.tolist(), backbone.separator_id] for tokens in first]
+    targets = write_targets(backbone, encoded(backbone, rows), prefix, TARGET, config)
+    assert [answer.prediction for answer in answers] == [text_of(backbone, target) for target in targets]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_without_warmups_options_are_chosen_by_their_own_likelihood(make_backbone, architecture: str) -> None:
+    backbone = lively(make_backbone(architecture))
+    rows = sources_of(backbone)
+    answers = decode(backbone, rows, None, TARGET, SEVERAL, "test", options=OPTIONS)
+    for row, answer in zip(rows, answers, strict=True):
+        losses = []
+        for candidate in option_rows(backbone):
+            if backbone.model.config.is_encoder_decoder:
+                inputs, labels = row, candidate
+            else:
+                inputs, labels = row + candidate, [-100] * len(row) + candidate
+            loss = backbone.model(input_ids=torch.tensor([inputs]), labels=torch.tensor([labels])).loss
+            losses.append(loss.item() * len(candidate))
+        assert answer == Answer(None, OPTIONS[losses.index(min(losses))])
+    assert decode(backbone, rows, None, TARGET, SEVERAL, "test") == decode(
+        backbone, rows, None, TARGET, EvaluationConfig(), "test"
+    )
+
+
+def test_options_are_worded_as_targets_are() -> None:
+    wording = Wording("logiqa", "{question} {options}", "answer: {answer}.")
+    assert wording.options() == ["answer: A.", "answer: B.", "answer: C.", "answer: D."]
+    with pytest.raises(UserError, match="task.target_template is '{answer} {text}'"):
+        replace(wording, target_template="{answer} {text}").options()
+
+
+def test_the_command_scores_four_options_for_both_methods(tmp_path: Path) -> None:
+    several = ["task=logiqa", "method=sft,warmup", "evaluation.num_warmups=4"]
+    result = command("-m", *TINY, *several, f"hydra.sweep.dir={tmp_path}")
+    assert result.returncode == 0, result.stdout + result.stderr
+    for method in ("sft", "warmup"):
+        run = next(tmp_path.glob(f"*_{method}_*"))
+        records = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+        assert len(records) == 10 and {record["prediction"] for record in records} <= set("ABCD")
+        assert [record["warmup"] is None for record in records] == [method == "sft"] * 10
+        assert json.loads((run / "metrics.json").read_text())["invalid_answers"] == 0

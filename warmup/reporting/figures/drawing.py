@@ -1,0 +1,57 @@
+"""Every figure of a set of runs, as PNG and SVG: which there are, and what each is called."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from warmup.reporting.figures.curves import learning_curves, panels_of, read_histories, warmup_gauges
+from warmup.reporting.figures.differences import forest_plots
+from warmup.reporting.figures.style import FORMATS, drawing, write_figure
+from warmup.reporting.figures.tradeoffs import quality_against_cost, quality_against_samples
+from warmup.reporting.tables.layout import Table
+from warmup.runs.finding import Run, newest_runs
+
+
+def write_figures(runs: Sequence[Run], tables: Sequence[Table], output: Path) -> tuple[list[Path], list[str]]:
+    """Draw `runs` and the differences of their `tables` into `output`; a figure without a point is not written.
+
+    `learning_curves`, `differences`, `quality_against_samples`, `quality_against_cost`, `warmup_gauges`, each .png and
+    .svg. What does not fit one page goes on in `..._2`; of the gauges each experiment has a page.
+
+    Returns:
+        The files written, and a line for each history that cannot be drawn.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with drawing():
+        figures, notes = _draw(runs, tables)
+        return [file for name, figure in figures.items() for file in write_figure(figure, output / name)], notes
+
+
+def figure_files(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
+    """The names of the files that `write_figures` writes."""
+    with drawing():
+        return [name + suffix for name in _draw(runs, tables)[0] for suffix in FORMATS]
+
+
+def _draw(runs: Sequence[Run], tables: Sequence[Table]) -> tuple[dict[str, Figure], list[str]]:
+    kept, _ = newest_runs(runs)
+    histories, notes = read_histories(kept)
+    panels = panels_of(kept)
+    drawn: dict[str, list[Figure]] = {
+        "learning_curves": learning_curves(panels, histories),
+        "differences": forest_plots(tables),
+        "quality_against_samples": quality_against_samples(panels),
+        "quality_against_cost": quality_against_cost(panels),
+        "warmup_gauges": warmup_gauges(panels, histories),
+    }
+    numbered = {name: enumerate(pages, start=1) for name, pages in drawn.items()}
+    return {
+        name if number == 1 else f"{name}_{number}": figure
+        for name, pages in numbered.items()
+        for number, figure in pages
+    }, notes

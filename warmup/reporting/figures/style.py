@@ -1,0 +1,133 @@
+"""How figures look and are written: one column of a paper wide, colour-blind safe, the same bytes each time."""
+
+from __future__ import annotations
+
+import io
+import os
+import textwrap
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from warmup.errors import UserError
+from warmup.runs.finding import natural_order
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; dashes and markers do so in black and white.
+SFT_STYLE = {"color": "#0072B2", "linestyle": "--", "marker": "s"}
+COLOURS = ["#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
+MARKERS = ["o", "^", "D", "v", "P", "X"]
+DASHES = ["-", ":", "-."]
+WIDTH = 3.3  # inches: one column of a paper
+LETTERS = 48  # that fit into a title of that width
+LINE = 0.13  # inches from one line of text to the next
+GREY = "#777777"
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same picture on every machine
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 6.5,
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#DDDDDD",
+    "grid.linewidth": 0.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 3,
+    "text.parse_math": False,  # a label with a $ is no formula
+    "svg.hashsalt": "warmup",  # otherwise every drawing has other ids
+    "svg.fonttype": "path",  # letters as outlines: no reader's fonts can cut them off
+}
+FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}}  # each with no trace of when and how
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Matplotlib set up as the figures need it; a letter that the font lacks is a box, and no warning."""
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        yield
+
+
+def warmup_style(number: int) -> dict[str, Any]:
+    """Of the number-th variant of warmup: colour, dash and marker."""
+    return {
+        "color": COLOURS[number % len(COLOURS)],
+        "linestyle": DASHES[number // len(COLOURS) % len(DASHES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
+
+
+def wrapped(text: str, letters: int = LETTERS) -> str:
+    """`text` on as many lines as it needs; words longer than a line are broken."""
+    return "\n".join(textwrap.wrap(text, letters)) or text
+
+
+def extra_height(*titles: str) -> float:
+    """Inches that the longest of `titles`, which stand side by side, takes more than a single line."""
+    return LINE * max(title.count("\n") for title in titles)
+
+
+def from_zero(axes: Axes) -> None:
+    """The x axis from 0 to a little behind the last point, whose marker would else be cut in half."""
+    axes.set_xlim(0, 1.05 * axes.dataLim.xmax if axes.has_data() and axes.dataLim.xmax > 0 else 1)
+
+
+def steps_axis(axes: Axes) -> None:
+    """Optimiser steps from 0, as 0, 5k, 10k."""
+    from_zero(axes)
+    axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def add_legend(figure: Figure, handles: dict[str, Any], note: str | None = None) -> None:
+    """Above everything, in as many columns as the width allows; `note` says what bands or bars are.
+
+    The figure grows by what the legend takes, so that its panels stay as high as they were meant.
+    """
+    handles = dict(sorted(handles.items(), key=lambda item: natural_order(item[0])))  # SFT, then K = 4 before K = 16
+    longest = max(map(len, handles))
+    columns = max(1, min(len(handles), 3, LETTERS // (longest + 7)))
+    labels = [wrapped(label, LETTERS - 6) for label in handles]
+    rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
+    lines = sum(max(label.count("\n") + 1 for label in row) for row in rows) + (note is not None)
+    figure.set_figheight(figure.get_figheight() + 0.02 * len(rows) + LINE * lines)
+    figure.legend(handles.values(), labels, loc="outside upper center", ncols=columns, title=note)
+
+
+def write_figure(figure: Figure, path: Path) -> list[Path]:
+    """Write PNG (300 dots per inch) and SVG beside each other, `path` without its suffix; each whole or not at all.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    written = []
+    for suffix, metadata in FORMATS.items():
+        picture = io.BytesIO()
+        figure.savefig(picture, format=suffix[1:], dpi=300, metadata=metadata)
+        file = path.with_name(path.name + suffix)
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            unfinished.write_bytes(picture.getvalue())
+            os.replace(unfinished, file)
+        except OSError as error:
+            unfinished.unlink(missing_ok=True)
+            raise UserError(f"cannot write {file}: {error.strerror or error}") from error
+        written.append(file)
+    return written

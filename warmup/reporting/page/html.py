@@ -1,0 +1,248 @@
+"""`report.html`: one file that opens without a network, with every table, figure and example of a set of runs.
+
+Every text is escaped where it is put in; the data of the example browser is JSON in blocks that no browser executes.
+A Content-Security-Policy lets nothing run or load but the page's own script, style and pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from warmup.reporting.page.analysis import Grid, grids
+from warmup.reporting.page.paired_examples import WORD, PairedExamples
+from warmup.reporting.tables.formats import NOTHING, columns
+from warmup.reporting.tables.layout import Report, Table
+from warmup.runs.comparison import score_name
+from warmup.runs.finding import METHOD_NAMES, Run
+
+MOST_EXAMPLES = 20_000  # of each run: more would take a browser long to open
+FIGURES = {
+    "learning_curves": "Learning curves of SFT and warmup; bands show the spread over seeds",
+    "differences": "Differences of warmup and SFT with their confidence intervals",
+    "quality_against_samples": "Quality against the number of warmups sampled in training, K",
+    "quality_against_cost": "Quality against the cost of training",
+    "warmup_gauges": "Gauges of the warmups over training",
+}
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # what HTML and UTF-8 cannot hold
+_IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+EMPTY = "—"
+
+
+def page(
+    report: Report,
+    runs: Sequence[Run],
+    figures: Sequence[Path],
+    analyses: Sequence[dict[str, Any]],
+    examples: Sequence[PairedExamples],
+    failed: int = 0,
+) -> str:
+    """The whole page as HTML.
+
+    Args:
+        report: the tables and notes.
+        runs: the finished ones; their configurations are compared.
+        figures: PNG or SVG files; of two that differ in that alone the SVG is shown.
+        analyses: of `analysis.analyse`.
+        examples: what the browser shows, in this order.
+        failed: how many runs failed.
+    """
+    style, script = (
+        files("warmup.reporting.page").joinpath(name).read_text("utf-8") for name in ("page.css", "page.js")
+    )
+    sections = {
+        "tables": ("Tables", _tables(report)),
+        "figures": ("Figures", _figures(figures)),
+        "analysis": ("Warmup analysis", "".join(_grid(grid) for grid in grids(analyses))),
+        "configuration": ("Configuration", _configuration(runs)),
+        "browser": ("Examples", _browser(examples)),
+    }
+    present = {key: section for key, section in sections.items() if section[1]}
+    links = "".join(f'<li><a href="#{key}">{title}</a></li>' for key, (title, _) in present.items())
+    body = "".join(
+        f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>{content}</section>'
+        for key, (title, content) in present.items()
+    )
+    policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<link rel="icon" href="data:,"><title>SFT against warmup</title><style>{style}</style></head>\n'
+        f'<body><header><h1>SFT against warmup</h1><p class="soft">{_counts(runs, failed)}</p>'
+        f'<nav aria-label="Sections"><ul>{links}</ul></nav></header>\n<main>{body}</main>\n'
+        f"<script>{script}</script></body></html>\n"
+    )
+
+
+def _digest(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _html(text: object) -> str:
+    return escape(_CONTROL.sub("\ufffd", str(text)))
+
+
+def _counts(runs: Sequence[Run], failed: int) -> str:
+    numbers = {METHOD_NAMES[method]: sum(run.method == method for run in runs) for method in METHOD_NAMES}
+    parts = [f"{number} {name} run{'' if number == 1 else 's'}" for name, number in numbers.items()]
+    return ", ".join([*parts, *([f"{failed} failed"] if failed else [])]) + "."
+
+
+def _tables(report: Report) -> str:
+    parts = [_table(table) for table in report.tables] or [f"<p>{NOTHING}</p>"]
+    notes = [f"<li>{_html(note)}</li>" for note in report.notes]
+    for metric, signatures in report.signatures.items():
+        spans = ", ".join(f"<code>{_html(signature)}</code>" for signature in signatures)
+        notes.append(f"<li>{_html(score_name(metric))}: {spans}</li>")
+    return "".join(parts) + (f'<h3>Notes and signatures</h3><ul class="notes">{"".join(notes)}</ul>' if notes else "")
+
+
+def _table(table: Table) -> str:
+    shown = columns(table, p_values=True)
+    head = "".join(f'<th scope="col" class="label">{_html(name)}</th>' for name in table.label_names)
+    head += "".join(f'<th scope="col">{_html(name)}</th>' for name, _ in shown)
+    blocks, number = [], 0
+    for block in table.blocks:
+        rows = []
+        for line in block:
+            labels = "".join(f'<th scope="row">{_html(label)}</th>' for label in line.labels)
+            rows.append(f"<tr>{labels}{''.join(_cell(name, cells[number]) for name, cells in shown)}</tr>")
+            number += 1
+        blocks.append(f'<tbody class="block">{"".join(rows)}</tbody>')
+    grid = f"<table><thead><tr>{head}</tr></thead>{''.join(blocks)}</table>"
+    caption = _html(" ".join(table.caption))
+    return f'<h3>{_html(table.title)}</h3>{_scrolled(table.title, grid)}<p class="caption">{caption}</p>'
+
+
+def _cell(name: str, text: str) -> str:
+    colour = {"+": ' class="up"', "-": ' class="down"'}.get(text[:1], "") if name == "difference" else ""
+    return f"<td{colour}>{_html(text)}</td>"
+
+
+def _scrolled(title: str, table: str) -> str:
+    """Wide tables scroll on their own, by keyboard too, and the page stays as wide as the screen."""
+    return f'<div class="scroll" role="region" tabindex="0" aria-label="{_html(title)}">{table}</div>'
+
+
+def _grid(grid: Grid) -> str:
+    head = "".join(f'<th scope="col"{_label_class(i)}>{_html(name)}</th>' for i, name in enumerate(grid.header))
+    rows = "".join(
+        f'<tr><th scope="row">{_html(row[0])}</th>{"".join(f"<td>{_html(cell)}</td>" for cell in row[1:])}</tr>'
+        for row in grid.rows
+    )
+    table = f'<table class="long"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<h3>{_html(grid.title)}</h3>{_scrolled(grid.title, table)}<p class="caption">{_html(grid.caption)}</p>'
+
+
+def _label_class(column: int) -> str:
+    return "" if column else ' class="label"'
+
+
+def _figures(paths: Sequence[Path]) -> str:
+    chosen = {path.stem: path for path in sorted(paths, key=lambda path: path.suffix == ".svg")}
+    order = [path.stem for path in paths]
+    shown = []
+    for stem in sorted(chosen, key=order.index):
+        kind = {".svg": "svg+xml", ".png": "png"}[chosen[stem].suffix]
+        data = base64.b64encode(chosen[stem].read_bytes()).decode()
+        title = FIGURES.get(re.sub(r"_\d+$", "", stem), stem.replace("_", " "))
+        shown.append(
+            f'<figure><img src="data:image/{kind};base64,{data}" alt="{_html(title)}">'
+            f'<figcaption class="caption">{_html(title)}</figcaption></figure>'
+        )
+    return f'<div class="figures">{"".join(shown)}</div>' if shown else ""
+
+
+def _configuration(runs: Sequence[Run]) -> str:
+    """What differs between the runs' config.yaml as a table, and below it what they share."""
+    configured = [(run, dict(_leaves(run.config))) for run in runs if run.config]
+    if not configured:
+        return ""
+    keys = list(dict.fromkeys(key for _, settings in configured for key in settings))
+    differing = [key for key in keys if len({settings.get(key) for _, settings in configured}) > 1]
+    head = "".join(f'<th scope="col">{_html(run.folder.name)}</th>' for run, _ in configured)
+    rows = "".join(
+        f'<tr><th scope="row">{_html(key)}</th>'
+        + "".join(f"<td>{_html(settings.get(key, EMPTY))}</td>" for _, settings in configured)
+        + "</tr>"
+        for key in differing
+    )
+    head = f'<thead><tr><th scope="col" class="label">key</th>{head}</tr></thead>'
+    table = f'<table class="long settings">{head}<tbody>{rows}</tbody></table>'
+    shared = "".join(
+        f"<dt>{_html(key)}</dt><dd>{_html(configured[0][1][key])}</dd>" for key in keys if key not in differing
+    )
+    difference = _scrolled("Configuration differences", table) if differing else "<p>No value differs.</p>"
+    summary = f"What all runs share ({len(keys) - len(differing)} values)"
+    return f"<h3>What differs</h3>{difference}<details><summary>{summary}</summary><dl>{shared}</dl></details>"
+
+
+def _leaves(node: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if not isinstance(node, dict) or not node:
+        return [(prefix.rstrip("."), "null" if node is None else str(node))]
+    return [leaf for key, value in node.items() for leaf in _leaves(value, f"{prefix}{key}.")]
+
+
+def _browser(examples: Sequence[PairedExamples]) -> str:
+    if not examples:
+        return ""
+    blocks: list[str] = []
+    texts: dict[str, str] = {}
+    entries = []
+    for number, paired in enumerate(examples):
+        both = _island({"sources": paired.sources[:MOST_EXAMPLES], "references": paired.references[:MOST_EXAMPLES]})
+        if both not in texts:
+            texts[both] = f"texts-{len(texts)}"
+            blocks.append(_block(texts[both], both))
+        shown = {
+            "warmups": paired.warmups,
+            "predictions": paired.predictions,
+            "sft": paired.sft_predictions,
+            "gains": [None if gain is None else round(gain, 4) for gain in paired.gains],
+            "overlaps": [None if share is None else round(share, 4) for share in paired.overlaps()],
+        }
+        cut_off = {name: list(column)[:MOST_EXAMPLES] for name, column in shown.items()}
+        blocks.append(_block(f"data-{number}", _island(cut_off)))
+        run = paired.run
+        beside = f", beside {paired.sft.folder.name}" if paired.sft else ""
+        cut = f" (the first {MOST_EXAMPLES})" if len(paired.sources) > MOST_EXAMPLES else ""
+        label = f"{run.task}, {run.model}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"
+        score = score_name(paired.score or "")
+        entries.append({"label": label, "score": score, "texts": texts[both], "data": f"data-{number}"})
+    menu = _block("menu", _island({"word": WORD, "runs": entries}))
+    return _CONTROLS + "".join([*blocks, menu])
+
+
+_CONTROLS = """
+<p class="soft">Gain: the example's score with warmup minus its score with SFT. <mark>Marked</mark>: words of the
+warmup that reappear in the reference, in both.</p>
+<noscript><p>This browser of examples needs JavaScript.</p></noscript>
+<div class="controls">
+<label>Run <select id="run"></select></label>
+<label>Sort by <select id="sort"><option value="order">order of the test set</option>
+<option value="best">gain, highest first</option><option value="worst">gain, lowest first</option>
+<option value="overlap">overlap of warmup and reference</option></select></label>
+<label>Search in all texts <input id="search" type="search" autocomplete="off" spellcheck="false"></label>
+</div>
+<div class="pager"><button id="previous" type="button">Previous</button><button id="next" type="button">Next</button>
+<span id="count" role="status"></span></div>
+<div id="examples"></div>
+"""
+
+
+def _island(value: Any) -> str:
+    """JSON that cannot end its script element, open a comment in it, or break a line of JavaScript."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return re.sub("[<>&\u2028\u2029]", lambda found: _IN_SCRIPT[found[0]], _CONTROL.sub("\ufffd", text))
+
+
+def _block(name: str, content: str) -> str:
+    return f'<script type="application/json" id="{name}">{content}</script>\n'

@@ -1,0 +1,159 @@
+"""A run's answers example by example, with SFT's beside them: each one's score, and the gain of warmup over SFT."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+import regex
+
+from warmup.config.schema import METRIC_SCORES
+from warmup.errors import UserError
+from warmup.files import read_json
+from warmup.metrics.evaluation import compute_metrics, sacrebleu_metric
+from warmup.runs.comparison import group_runs, score_order
+from warmup.runs.finding import Run, newest_runs
+from warmup.runs.predictions import Predictions, read_predictions
+
+# Corpus BLEU of one sentence is mostly 0, and macro F1 of one answer is no number: these stand in for them.
+PER_EXAMPLE = {"bleu": "chrf", "macro_f1": "accuracy"}
+NEURAL = ("comet", "bertscore")  # taken from segment_scores.json or left out: their models are not loaded for a report
+# A word: letters, marks and digits; in scripts that are written without spaces, a character. JavaScript reads it too.
+UNSPACED = r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}]"
+WORD = rf"{UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])+"
+_WORD = regex.compile(WORD)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return [word.lower() for word in _WORD.findall(text)]
+
+
+@dataclass(frozen=True)
+class PairedExamples:
+    """One run's answers in the test set's order; lists of one length.
+
+    Attributes:
+        sft: the SFT run beside it; None where there is none, and for an SFT run itself.
+        score: the name of the per-example score; None where none can be had.
+        warmups: None for an SFT run's.
+        sft_predictions: None where SFT did not answer that example.
+        gains: score of this run minus SFT's, in percent; None where either is missing.
+    """
+
+    run: Run
+    sft: Run | None
+    score: str | None
+    sources: Sequence[str]
+    references: Sequence[str]
+    warmups: Sequence[str | None]
+    predictions: Sequence[str]
+    sft_predictions: Sequence[str | None]
+    gains: Sequence[float | None]
+
+    def overlaps(self) -> list[float | None]:
+        """For each example the share of the warmup's words that the reference has; None for a warmup without words."""
+        found = []
+        for warmup, reference in zip(self.warmups, self.references, strict=True):
+            tokens, known = words(warmup or ""), set(words(reference))
+            found.append(fmean(token in known for token in tokens) if tokens else None)
+        return found
+
+
+def partners(runs: Sequence[Run]) -> list[tuple[Run, Run | None]]:
+    """Each warmup run with the SFT run of its experiment (of its seed, else the first), then the SFT runs left over."""
+    pairs: list[tuple[Run, Run | None]] = []
+    taken = set()
+    for group in group_runs(newest_runs(runs)[0]):
+        for run in group.warmup:
+            same = [sft for sft in group.sft if sft.seed == run.seed] or group.sft
+            pairs.append((run, same[0] if same else None))
+            taken |= {same[0].folder} if same else set()
+    alone = [run for run in newest_runs(runs)[0] if run.method == "sft" and run.folder not in taken]
+    return [*pairs, *((run, None) for run in alone)]
+
+
+def pair_examples(run: Run, sft: Run | None) -> PairedExamples:
+    """Lay the answers of both runs beside each other by source and reference; a repeated source is taken in turn.
+
+    Raises:
+        UserError: the run's own predictions cannot be read.
+    """
+    mine = read_predictions(run)
+    score, scores = example_scores(run, mine)
+    theirs: list[tuple[str, float] | None] = [None] * len(mine.sources)
+    if sft is not None:
+        try:
+            theirs = _beside(mine, sft, score)
+        except UserError:
+            sft = None  # the tables' notes say what is wrong with it
+    gains: list[float | None] = [None] * len(theirs)
+    if scores is not None:
+        pairs = zip(scores, theirs, strict=True)
+        gains = [None if other is None else own - other[1] for own, other in pairs]
+    return PairedExamples(
+        run,
+        sft,
+        score,
+        mine.sources,
+        mine.references,
+        mine.warmups,
+        mine.predictions,
+        [None if other is None else other[0] for other in theirs],
+        gains,
+    )
+
+
+def _beside(mine: Predictions, sft: Run, score: str | None) -> list[tuple[str, float] | None]:
+    """SFT's answer to each example and its score.
+
+    Raises:
+        UserError: there are no answers that can be read, or none that have the score.
+    """
+    other = read_predictions(sft)
+    same, scores = example_scores(sft, other)
+    if same != score:
+        raise UserError(f"{sft.folder} has no {score} of each example")
+    scores = scores or [0.0] * len(other.sources)  # without a score there is no gain either
+    places: dict[tuple[str, str], deque[int]] = defaultdict(deque)
+    for place, key in enumerate(zip(other.sources, other.references, strict=True)):
+        places[key].append(place)
+    found: list[tuple[str, float] | None] = []
+    for key in zip(mine.sources, mine.references, strict=True):
+        waiting = places[key]
+        answer = waiting.popleft() if waiting else None
+        found.append(None if answer is None else (other.predictions[answer], scores[answer]))
+    return found
+
+
+def example_scores(run: Run, answers: Predictions) -> tuple[str | None, list[float] | None]:
+    """The name and the values, in percent, of the score that tells one example's answer from a better one."""
+    chosen = run.selection_metric or min(run.scores, key=score_order, default="")
+    score = PER_EXAMPLE.get(chosen, chosen)
+    stored = _stored(run, score)
+    if stored is not None and len(stored) == len(answers.sources):
+        return score, stored
+    if score == "chrf":
+        metric = sacrebleu_metric("chrf", None)
+        pairs = zip(answers.predictions, answers.references, strict=True)
+        return score, [metric.sentence_score(prediction, [reference]).score for prediction, reference in pairs]
+    if score == "accuracy":
+        pairs = zip(answers.predictions, answers.references, strict=True)
+        return score, [100.0 * (prediction.strip() == reference.strip()) for prediction, reference in pairs]
+    metric = next((name for name, scores in METRIC_SCORES.items() if score in scores), None)
+    if metric is None or metric in NEURAL:
+        return None, None
+    found = compute_metrics([metric], answers.predictions, answers.references, answers.sources, None)
+    segments = found.segment_scores().get(score)
+    return (score, segments) if segments is not None else (None, None)
+
+
+def _stored(run: Run, score: str) -> list[float] | None:
+    path = run.folder / "segment_scores.json"
+    try:
+        found = read_json(path).get(score) if path.exists() else None
+    except (UserError, AttributeError):
+        return None
+    return found if isinstance(found, list) else None

@@ -1,0 +1,171 @@
+"""`inputs.json`: a digest of everything that a run read, by which a folder whose inputs changed is another run's.
+
+A file counts by its content: another time stamp changes nothing. What was worded from the data is digested too, so that
+data of the hub, the toy generator and the wording itself are compared when a run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from warmup.config.checks import needed_splits
+from warmup.config.schema import Config, HubData, LocalData
+from warmup.errors import UserError
+from warmup.files import read_json, write_json
+from warmup.runs.folder import ANOTHER_FOLDER
+from warmup.training.processes import is_main_process
+
+if TYPE_CHECKING:
+    from warmup.data.examples import Example
+
+INPUTS_FILE = "inputs.json"
+MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"}  # weights, configuration, tokenizer
+PART = 1 << 20  # bytes read at a time
+log = logging.getLogger(__name__)
+
+
+def record_inputs(folder: Path, config: Config, examples: Mapping[str, Sequence[Example]]) -> None:
+    """Write the digests of what this run has read, its `examples` by split among it, into `folder`.
+
+    Raises:
+        UserError: the folder's run read something else; the line names it.
+    """
+    worded = {f"{split}_examples": _digest_examples(found) for split, found in examples.items() if found}
+    found = {**_configured_inputs(config), **worded}
+    recorded = _recorded(folder)
+    _refuse_changes(folder, recorded, found)
+    if not recorded and (folder / "checkpoints").is_dir():
+        log.warning("%s was begun by a version that kept no %s: its inputs cannot be compared", folder, INPUTS_FILE)
+    if is_main_process():
+        write_json(folder / INPUTS_FILE, {**recorded, **found})
+
+
+def refuse_changed_files(folder: Path, config: Config) -> None:
+    """Compare what can be compared without loading anything: files, folders, and cached models of the hub.
+
+    Raises:
+        UserError: one of them is not what the folder's run read; the line names it.
+    """
+    if recorded := _recorded(folder):
+        _refuse_changes(folder, recorded, _configured_inputs(config))
+
+
+def _recorded(folder: Path) -> dict[str, str]:
+    path = folder / INPUTS_FILE
+    found = read_json(path) if path.is_file() else {}
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not what a run writes: {ANOTHER_FOLDER}")
+    return found
+
+
+def _refuse_changes(folder: Path, recorded: dict[str, str], found: dict[str, str]) -> None:
+    for key, digest in found.items():
+        if recorded.get(key, digest) != digest:
+            raise UserError(
+                f"{folder} holds a run with another {key!r}: what it read had the digest {recorded[key][:12]}, "
+                f"what is there now has {digest[:12]}; {ANOTHER_FOLDER}"
+            )
+
+
+def _digest_examples(examples: Sequence[Example]) -> str:
+    digest = hashlib.sha256()
+    for example in examples:
+        digest.update(json.dumps([example.source, example.prompt, example.target]).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _configured_inputs(config: Config) -> dict[str, str]:
+    """Key of the configuration -> digest of the file, folder or published model that it names; those that exist."""
+    found = {key: _digest_path(Path(path).expanduser()) for key, path in _paths(config).items()}
+    for key, name in _models(config).items():
+        revision = None if key == "checkpoint" else config.model.revision
+        found[key] = _digest_model(name, revision)
+    return {key: digest for key, digest in found.items() if digest}
+
+
+def _paths(config: Config) -> dict[str, str]:
+    """The data and the metrics' models that the stage reads, where they are files or folders."""
+    keys = {"predict": ["inputs"], "score": ["predictions", "references", "sources"]}.get(config.run, [])
+    named = {key: getattr(config, key) for key in keys}
+    if config.run in ("all", "train", "evaluate"):
+        named |= _data_paths(config)
+    if config.run in ("all", "evaluate", "score"):
+        chosen = [metric for metric in ("comet", "bertscore") if metric in config.task.metrics]
+        named |= {f"evaluation.{name}_model": getattr(config.evaluation, f"{name}_model") for name in chosen}
+    return {key: path for key, path in named.items() if path}
+
+
+def _data_paths(config: Config) -> dict[str, str | None]:
+    data, needed = config.data, needed_splits(config.run)
+    if isinstance(data, HubData):
+        return {f"data.{split}.path": getattr(data, split).path for split in needed}
+    if not isinstance(data, LocalData):
+        return {}
+    files = {
+        split: {f"{split}{form}": getattr(data, f"{split}{form}") for form in ("", "_source", "_target")}
+        for split in ("train", *needed)
+    }
+    given = {split for split in needed if any(files[split].values())}
+    read = given if given == set(needed) else given | {"train"}  # a split without a file is split off the training data
+    return {f"data.{name}": path for split in read for name, path in files[split].items()}
+
+
+def _models(config: Config) -> dict[str, str]:
+    if config.checkpoint and config.run in ("evaluate", "predict"):
+        return {"checkpoint": config.checkpoint}
+    return {"model.pretrained": config.model.pretrained} if config.model.pretrained and config.run != "score" else {}
+
+
+def _digest_model(name: str, revision: str | None) -> str | None:
+    """Of a checkpoint folder's own files; of a published model the commit that lies in the cache."""
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        files = [path for path in folder.iterdir() if path.suffix in MODEL_FILES and not path.name.startswith(".")]
+        return _digest_folder(folder, files)
+    from huggingface_hub import try_to_load_from_cache  # here, so that --help need not wait for it
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+    except HFValidationError:  # a path, and nothing is there any more
+        return None
+    return Path(cached).parent.name if isinstance(cached, str) else None
+
+
+def _digest_path(path: Path) -> str | None:
+    """Of a file, or of all files below a folder that are not hidden nor a cache of `datasets`; None for a name."""
+    if path.is_file():
+        return _digest_file(path)
+    if not path.is_dir():
+        return None
+    found = []
+    for parent, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith((".", "cache-"))]
+    return _digest_folder(path, found)
+
+
+def _digest_folder(folder: Path, files: Iterable[Path]) -> str:
+    named = sorted((file.relative_to(folder).as_posix(), _digest_file(file)) for file in files if file.is_file())
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def _digest_file(path: Path) -> str:
+    status = path.stat()
+    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@cache  # the jobs of a multirun read the same files
+def _sha256(path: Path, size: int, changed: int) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while part := file.read(PART):
+            digest.update(part)
+    return digest.hexdigest()

@@ -1,0 +1,92 @@
+"""The significance of each difference between SFT and warmup, tested on what both answered."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from warmup.errors import UserError
+from warmup.files import read_json
+from warmup.metrics.significance import PairedComparison, compare_systems
+from warmup.runs.comparison import Row, score_name
+from warmup.runs.finding import Run
+from warmup.runs.predictions import read_predictions
+
+FROM_ANSWERS = {"bleu", "chrf", "accuracy", "macro_f1"}  # tested without each example's own score
+CLOSE = 0.01  # points: as far as a score of other library versions may lie from the recorded one
+
+
+def add_tests(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
+    """`rows` with a test wherever both methods answered one test set, and a line for each reason why there is none."""
+    tested = []
+    reasons: dict[str, list[str]] = defaultdict(list)
+    with tqdm(rows, desc="testing differences", unit="row", leave=False, dynamic_ncols=True, delay=1) as bar:
+        for row in bar:
+            if row.difference is None:
+                tested.append(row)
+                continue
+            try:
+                tested.append(replace(row, test=_test(row)))
+            except UserError as error:
+                tested.append(row)
+                reasons[str(error)].append(f"{score_name(row.metric)} of {row.label}")
+    return tested, [f"Not tested: {_few(names)}: {reason}." for reason, names in reasons.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    """At most three of them, and how many more there are."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _test(row: Row) -> PairedComparison:
+    """The paired tests over the row's paired seeds.
+
+    Raises:
+        UserError: a file is missing or broken, or the answers do not give the scores.
+    """
+    by_seed = ({run.seed: run for run in row.runs if run.method == method} for method in ("sft", "warmup"))
+    pairs = [[runs[seed] for seed in row.paired_seeds] for runs in by_seed]
+    answers = [[read_predictions(run) for run in runs] for runs in pairs]
+    segments = [_segments(runs, row.metric) for runs in pairs]
+    if row.metric not in FROM_ANSWERS and None in segments:
+        raise UserError("no score of each example in segment_scores.json; run=evaluate on the model writes them")
+    try:
+        test = compare_systems(
+            row.metric,
+            [found.predictions for found in answers[0]],
+            [found.predictions for found in answers[1]],
+            answers[0][0].references,
+            _target_language(pairs[0][0]),
+            *segments,
+        )
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{error}") from error
+    for runs, value in zip(pairs, (test.baseline, test.system), strict=True):
+        recorded = statistics.fmean(run.scores[row.metric].value for run in runs)
+        if abs(recorded - value) > CLOSE:
+            raise UserError(f"the answers in {runs[0].folder} score {value:.2f}, not the recorded {recorded:.2f}")
+    return test
+
+
+def _segments(runs: Sequence[Run], metric: str) -> list[list[float]] | None:
+    """Each example's score, a list per run; None where a run did not write them."""
+    found = []
+    for run in runs:
+        path = run.folder / "segment_scores.json"
+        scores = read_json(path) if path.exists() else {}
+        if not isinstance(scores, dict) or not isinstance(scores.get(metric), list):
+            return None
+        found.append(scores[metric])
+    return found
+
+
+def _target_language(run: Run) -> str | None:
+    """From the run's configuration, else from the pair in its label."""
+    stated = run.settings.get("task.target_language", "null")
+    if stated != "null":
+        return stated
+    return run.task.rpartition("-")[2] if run.task.startswith("translation ") else None

@@ -1,0 +1,25 @@
+"""The processes that torchrun or accelerate started together: which one writes, and how one leaves the others."""
+
+from __future__ import annotations
+
+import gc
+import os
+
+
+def is_main_process() -> bool:
+    """Whether this is the only process, or the first that torchrun or accelerate started: the one that writes."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def leave_process_group() -> None:
+    """Destroy the process group, if there is one, while the interpreter is whole.
+
+    gloo's threads let go of a collective's tensors after it has returned, and need the GIL for that. Left to the
+    interpreter's end, this aborts the process now and then (pytorch PR 179291); left to the reducer of DDP, which
+    holds the GIL while it waits for those threads, it hangs.
+    """
+    import torch.distributed as dist  # here, since command_line asks this module which process it is, before torch
+
+    if dist.is_initialized():
+        gc.collect()  # a reducer that is garbage must not be the last to own the group
+        dist.destroy_process_group()
