@@ -7,7 +7,14 @@ from pathlib import Path
 import torch
 
 from warmup.config.schema import ModelConfig
+from warmup.data.examples import Wording
+from warmup.models.checkpoint_settings import CheckpointSettings, Limits
 from warmup.models.loading import build_fresh, save
+
+SETTINGS = CheckpointSettings(
+    Limits(source=64, warmup=8, target=64),
+    Wording("translation", "translate {source_language} to {target_language}: {source}", "{target}", "de", "en"),
+)
 
 
 def save_model(folder: Path, texts: list[str]) -> None:
@@ -18,13 +25,4 @@ def save_model(folder: Path, texts: list[str]) -> None:
     with torch.no_grad():
         for weight in backbone.model.parameters():
             weight.mul_(4.0 if weight.ndim == 2 else 1.0)
-    wording = {
-        "task": "translation",
-        "source_template": "translate {source_language} to {target_language}: {source}",
-        "target_template": "{target}",
-        "source_language": "de",
-        "target_language": "en",
-    }
-    limits = {"source": 64, "warmup": 8, "target": 64}
-    settings = {"format": 1, "method": "warmup", "separator": "<sep>", "limits": limits, "wording": wording}
-    save(backbone, folder, settings)
+    save(backbone, folder, SETTINGS)

@@ -348,11 +348,14 @@ def test_the_answering_snippet_of_the_readme_works(sweep: tuple[Path, str]) -> N
     code = re.sub(r'source = ".*"', 'source = "translate English to Toyish: the cats help a dog"', code)
     scope: dict[str, object] = {}
     exec(code, scope)  # the README's own words
-    from warmup.answering.decoding import decode
+    from warmup.answering.answerer import Answerer
     from warmup.config.schema import EvaluationConfig
+    from warmup.models.checkpoint_settings import CheckpointSettings
     from warmup.models.loading import load_pretrained
 
+    settings = CheckpointSettings.read(str(run_of(sweep, "warmup") / "model"))
+    assert settings
     backbone = load_pretrained(str(run_of(sweep, "warmup") / "model"))
     ids = sum(backbone.family.source_ids(backbone.tokenizer, str(scope["source"]), backbone.separator_id), [])
-    expected = decode(backbone, [ids], 8, 64, EvaluationConfig(), "test")[0].prediction
+    expected = Answerer(backbone, settings.limits, EvaluationConfig()).decode([ids], "test")[0].prediction
     assert str(scope["answer"]).strip() == expected

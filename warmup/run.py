@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from transformers import set_seed
 
-from warmup.answering.answer import Limits, answer, answer_encoded, check_asked, prediction_records, score_answers
+from warmup.answering.answerer import Answerer, prediction_records
 from warmup.answering.substitution import substitute_warmups
 from warmup.config.checks import needed_splits, run_folders
 from warmup.config.languages import TOY, language_code
@@ -32,21 +32,14 @@ from warmup.config.schema import (
     TaskConfig,
     WarmupMethod,
 )
-from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.files import write_json, write_json_lines, write_text
+from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.evaluation import check_selection_metric, compute_metrics
 from warmup.metrics.prediction_files import read_scorable
+from warmup.models.checkpoint_settings import CheckpointSettings, Limits
 from warmup.models.encoding import encode_sources, encode_targets
-from warmup.models.loading import (
-    FORMAT,
-    SEPARATOR,
-    Backbone,
-    build_fresh,
-    check_lengths,
-    load_pretrained,
-    load_settings,
-)
+from warmup.models.loading import Backbone, build_fresh, check_lengths, load_pretrained
 from warmup.models.unwritable import count_unwritable
 from warmup.reporting.figures.drawing import write_figures
 from warmup.reporting.overview import write_overview
@@ -122,14 +115,15 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     backbone = fresh_or_pretrained(config, splits)
     record_inputs(folder, config, vars(splits))
     unwritable = count_unwritable(backbone, vars(splits))
-    limits = limits_of(config)
+    settings = CheckpointSettings.from_config(config)
+    limits = settings.limits
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
-    check_lengths(backbone, limits.source, limits.warmup, limits.target, shown)
+    check_lengths(backbone, limits, shown)
     sources = encode_sources(backbone, splits.validation, limits.source, "validation")
-    quick = dataclasses.replace(config.evaluation, num_warmups=1)
+    quick = Answerer(backbone, limits, dataclasses.replace(config.evaluation, num_warmups=1), config.seed)
 
     def dev_scores() -> dict[str, float]:
-        answers, _ = answer_encoded(backbone, sources, limits, quick, "validation", config.seed)
+        answers, _ = quick.answer_encoded(sources, "validation")
         evaluation = score_answers(
             answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
         )
@@ -148,19 +142,18 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
             config.seed,
             device_of(config),
             config.task.selection_metric,
-            settings_of(config),
+            settings,
             dev_scores,
             [WandbCallback(wandb)] if wandb else [],
             fresh=config.model.pretrained is None,
         )
         if is_main_process():
-            save_trained(backbone, settings_of(config), training, folder)
+            save_trained(backbone, settings, training, folder)
         log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
         if wandb and config.logger.log_model:
             log_files(wandb, "model", folder / "model")
         if config.run == "all":
-            wording = Wording.from_config(config.task)
-            report(config, backbone, splits, limits, wording, folder, overrides, training, wandb, unwritable)
+            report(config, backbone, splits, settings, folder, overrides, training, wandb, unwritable)
 
 
 def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextManager[Any]:
@@ -184,24 +177,25 @@ def dev_metrics(config: Config) -> list[str]:
 
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split, worded as it was trained."""
-    backbone, limits, wording = trained_model(config)
-    check_asked(limits_of(config), Wording.from_config(config.task), limits, wording)
-    splits = load_splits(config.task, config.data, needed_splits(config.run), wording)
+    backbone, settings = trained_model(config)
+    settings.check_asked(CheckpointSettings.from_config(config))
+    splits = load_splits(config.task, config.data, needed_splits(config.run), settings.wording)
     record_inputs(folder, config, vars(splits))
     unwritable = count_unwritable(backbone, vars(splits))
-    with wandb_of(config, limits, folder) as wandb:
-        report(config, backbone, splits, limits, wording, folder, overrides, None, wandb, unwritable)
+    with wandb_of(config, settings.limits, folder) as wandb:
+        report(config, backbone, splits, settings, folder, overrides, None, wandb, unwritable)
 
 
 def predict(config: Config, folder: Path, overrides: list[str]) -> None:
     """run=predict: answer a file of sources that has no references."""
-    backbone, limits, wording = trained_model(config)
+    backbone, settings = trained_model(config)
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
-    examples = load_inputs(config.inputs, wording, fields)
+    examples = load_inputs(config.inputs, settings.wording, fields)
     record_inputs(folder, config, {"inputs": examples})
     count_unwritable(backbone, {"input": examples})
-    answers, seconds = answer(backbone, examples, limits, config.evaluation, "input", config.seed, wording)
+    answerer = Answerer(backbone, settings.limits, config.evaluation, config.seed)
+    answers, seconds = answerer.answer(examples, "input", settings.wording)
     if is_main_process():
         write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
         log.info("%d answers in %.1f s: %s", len(answers), seconds, folder / "predictions.jsonl")
@@ -239,50 +233,31 @@ def fresh_or_pretrained(config: Config, splits: Splits) -> Backbone:
         languages = (config.task.source_language, config.task.target_language)
         return load_pretrained(config.model.pretrained, config.model.revision, languages)
     texts = [text for example in splits.train for text in (example.prompt, example.target or "")]
-    limits = limits_of(config)
+    limits = CheckpointSettings.from_config(config).limits
     return build_fresh(config.model, texts, limits.source + (limits.warmup or 0) + 1 + limits.target)
 
 
-def trained_model(config: Config) -> tuple[Backbone, Limits, Wording]:
+def trained_model(config: Config) -> tuple[Backbone, CheckpointSettings]:
     """The checkpoint with what it was trained with; where it does not say, the configuration decides."""
     path = config.checkpoint or config.model.pretrained
     assert path is not None
-    settings = load_settings(path)
+    settings = CheckpointSettings.read(path)
     languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
     backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages)
     backbone.model.to(device_of(config))
     if settings is None:
         log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)
-        limits, wording = dataclasses.replace(limits_of(config), warmup=None), Wording.from_config(config.task)
-    else:
-        limits, wording = Limits(**settings["limits"]), Wording(**settings["wording"])
-    check_lengths(backbone, limits.source, limits.warmup, limits.target)
-    return backbone, limits, wording
-
-
-def limits_of(config: Config) -> Limits:
-    """The length limits of a configuration."""
-    warmup = config.method.max_warmup_tokens if isinstance(config.method, WarmupMethod) else None
-    return Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens)
-
-
-def settings_of(config: Config) -> dict[str, Any]:
-    """What warmup_config.json says: all that is needed to answer with the model."""
-    return {
-        "format": FORMAT,
-        "method": config.method.name,
-        "separator": SEPARATOR,
-        "limits": dataclasses.asdict(limits_of(config)),
-        "wording": dataclasses.asdict(Wording.from_config(config.task)),
-    }
+        asked = CheckpointSettings.from_config(config)
+        settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None))
+    check_lengths(backbone, settings.limits)
+    return backbone, settings
 
 
 def report(
     config: Config,
     backbone: Backbone,
     splits: Splits,
-    limits: Limits,
-    wording: Wording,
+    settings: CheckpointSettings,
     folder: Path,
     overrides: Sequence[str],
     training: Training | None,
@@ -290,8 +265,9 @@ def report(
     unwritable: dict[str, Any],
 ) -> None:
     """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
-    task = config.task
-    answers, seconds = answer(backbone, splits.test, limits, config.evaluation, "test", config.seed, wording)
+    task, limits = config.task, settings.limits
+    answerer = Answerer(backbone, limits, config.evaluation, config.seed)
+    answers, seconds = answerer.answer(splits.test, "test", settings.wording)
     if not is_main_process():
         return
     predictions = prediction_records(answers, splits.test)
@@ -303,9 +279,8 @@ def report(
     if segments := evaluation.segment_scores():
         write_json(folder / "segment_scores.json", segments)
     if limits.warmup is not None:
-        effect = substitute_warmups(
-            backbone, splits.test, limits, config.evaluation, dev_metrics(config), task.target_language, config.seed
-        )
+        substitution = substitute_warmups(answerer, splits.test)
+        effect = score_substitution(substitution, splits.test, dev_metrics(config), task.target_language)
         write_json(folder / "warmup_analysis.json", effect)
     record = {
         **labels_of(config, limits),

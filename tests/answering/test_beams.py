@@ -7,17 +7,17 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from tests.answering.test_decoding import encoded, lively, sources_of
+from tests.answering.test_decoding import answerer, encoded, lively, sources_of
 from tests.conftest import ARCHITECTURES
-from warmup.answering.decoding import decode, text_of, write_targets, write_warmups
 from warmup.config.schema import EvaluationConfig
+from warmup.models.encoding import decoded_text
 from warmup.models.loading import Backbone
 
 LIMIT = 6
 
 
 def generated(backbone: Backbone, source: list[int], prefix: list[int], end: int, **settings: object) -> list[int]:
-    """What Hugging Face's own generate writes behind `prefix`, up to and without `end`."""
+    """What Hugging Face's own generate writes after `prefix`, up to and without `end`."""
     model = backbone.model
     begun = [*source, *prefix]
     if model.config.is_encoder_decoder:
@@ -47,7 +47,9 @@ def test_warmups_by_beam_are_those_of_plain_generate(make_backbone: Callable[...
         settings = {"num_beams": beams, "suppress_tokens": forbidden}
         return [generated(backbone, row, [], backbone.separator_id, **settings) for row in rows]
 
-    found = write_warmups(backbone, encoded(backbone, rows), LIMIT, EvaluationConfig(warmup_num_beams=4))
+    found = answerer(backbone, LIMIT, config=EvaluationConfig(warmup_num_beams=4)).write_warmups(
+        encoded(backbone, rows)
+    )
     assert found == by_hand(4)
     assert found != by_hand(1)  # the beams make a difference, and are not the target's
 
@@ -60,11 +62,12 @@ def test_targets_by_beam_are_those_of_plain_generate(make_backbone: Callable[...
 
     def by_hand(beams: int) -> list[str]:
         written = [generated(backbone, row, p, end, num_beams=beams) for row, p in zip(rows, prefix, strict=True)]
-        return [text_of(backbone, target) for target in written]
+        return [decoded_text(backbone, target) for target in written]
 
     def found(beams: int) -> list[str]:
-        targets = write_targets(backbone, encoded(backbone, rows), prefix, LIMIT, EvaluationConfig(num_beams=beams))
-        return [text_of(backbone, target) for target in targets]
+        several = answerer(backbone, LIMIT, LIMIT, EvaluationConfig(num_beams=beams))
+        targets = several.write_targets(encoded(backbone, rows), prefix)
+        return [decoded_text(backbone, target) for target in targets]
 
     assert found(4) == by_hand(4)
     assert found(4) != by_hand(1)
@@ -80,11 +83,11 @@ def test_the_length_penalty_decides_between_a_short_and_a_long_answer(
 
     def found(penalty: float) -> list[str]:
         config = EvaluationConfig(batch_size=2, num_beams=4, length_penalty=penalty)
-        return [answer.prediction for answer in decode(backbone, rows, None, LIMIT, config, "test")]
+        return [answer.prediction for answer in answerer(backbone, None, LIMIT, config).decode(rows, "test")]
 
     def by_hand(penalty: float) -> list[str]:
         written = [generated(backbone, row, [], end, num_beams=4, length_penalty=penalty) for row in rows]
-        return [text_of(backbone, target) for target in written]
+        return [decoded_text(backbone, target) for target in written]
 
     short, long = found(-8.0), found(8.0)
     assert short == by_hand(-8.0) and long == by_hand(8.0)

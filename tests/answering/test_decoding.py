@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from tests.conftest import WITH_BART
-from warmup.answering.decoding import decode, write_targets, write_warmups
+from warmup.answering.answerer import Answerer
 from warmup.config.schema import EvaluationConfig
+from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import source_batch
 
 TEXTS = ["the quick brown fox", "we", "a small red ball rolls down the hill", "books", "lazy dog jumps"]
@@ -15,6 +16,11 @@ TEXTS = ["the quick brown fox", "we", "a small red ball rolls down the hill", "b
 
 def sources_of(backbone) -> list[list[int]]:
     return [sum(backbone.family.source_ids(backbone.tokenizer, text, backbone.separator_id), []) for text in TEXTS]
+
+
+def answerer(backbone, warmup=None, target=6, config=None, seed=1) -> Answerer:
+    """With limits of warmups and targets; sources are token ids already."""
+    return Answerer(backbone, Limits(64, warmup, target), config or EvaluationConfig(), seed)
 
 
 def encoded(backbone, rows):
@@ -43,8 +49,8 @@ def test_batched_answers_equal_those_of_single_inputs(make_backbone, architectur
     backbone = lively(make_backbone(architecture))
     config = EvaluationConfig(batch_size=3, num_beams=beams, warmup_num_beams=beams)
     single = EvaluationConfig(batch_size=1, num_beams=beams, warmup_num_beams=beams)
-    together = decode(backbone, sources_of(backbone), 4, 6, config, "test")
-    alone = [decode(backbone, [row], 4, 6, single, "test")[0] for row in sources_of(backbone)]
+    together = answerer(backbone, 4, 6, config).decode(sources_of(backbone), "test")
+    alone = [answerer(backbone, 4, 6, single).decode([row], "test")[0] for row in sources_of(backbone)]
     assert together == alone
     assert len({answer.warmup for answer in together}) > 1
 
@@ -53,7 +59,7 @@ def test_batched_answers_equal_those_of_single_inputs(make_backbone, architectur
 def test_greedy_warmups_are_the_argmax_of_the_scored_distribution(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     rows = sources_of(backbone)
-    warmups = write_warmups(backbone, encoded(backbone, rows), 4, EvaluationConfig())
+    warmups = answerer(backbone, 4).write_warmups(encoded(backbone, rows))
     for row, warmup in zip(rows, warmups, strict=True):
         one, written = encoded(backbone, [row]), []
         while len(written) < 4:
@@ -70,23 +76,23 @@ def test_greedy_warmups_are_the_argmax_of_the_scored_distribution(make_backbone,
 def test_warmups_stop_at_the_separator_and_at_the_limit(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     rows = sources_of(backbone)
-    assert all(len(warmup) <= 3 for warmup in write_warmups(backbone, encoded(backbone, rows), 3, EvaluationConfig()))
+    assert all(len(warmup) <= 3 for warmup in answerer(backbone, 3).write_warmups(encoded(backbone, rows)))
     never = backbone.model.get_output_embeddings().weight.shape[0] - 1
     only_separator = torch.ones(never + 1, dtype=torch.bool)
     only_separator[backbone.separator_id] = False
     type(backbone).never_in_warmup, kept = property(lambda _: only_separator), type(backbone).never_in_warmup
     try:
-        assert write_warmups(backbone, encoded(backbone, rows), 3, EvaluationConfig()) == [[]] * len(rows)
+        assert answerer(backbone, 3).write_warmups(encoded(backbone, rows)) == [[]] * len(rows)
     finally:
         type(backbone).never_in_warmup = kept
 
 
 @pytest.mark.parametrize("architecture", WITH_BART)
-def test_greedy_targets_are_the_argmax_behind_their_own_warmup(make_backbone, architecture: str) -> None:
+def test_greedy_targets_are_the_argmax_given_their_own_warmup(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     rows = sources_of(backbone)[:3]
     prefix = [[20, 30, 40, backbone.separator_id], [backbone.separator_id], [280, backbone.separator_id]]
-    targets = write_targets(backbone, encoded(backbone, rows), prefix, 5, EvaluationConfig())
+    targets = answerer(backbone, 3, 5).write_targets(encoded(backbone, rows), prefix)
     for row, before, target in zip(rows, prefix, targets, strict=True):
         one, written = encoded(backbone, [row]), list(before)
         for _ in range(5):
@@ -101,13 +107,13 @@ def test_greedy_targets_are_the_argmax_behind_their_own_warmup(make_backbone, ar
 
 def test_a_model_without_warmup_answers_directly(make_backbone) -> None:
     backbone = make_backbone("t5")
-    answers = decode(backbone, sources_of(backbone), None, 6, EvaluationConfig(), "test")
+    answers = answerer(backbone).decode(sources_of(backbone), "test")
     assert [answer.warmup for answer in answers] == [None] * len(TEXTS)
 
 
 def test_decoding_restores_the_training_mode_and_needs_no_gradient(make_backbone) -> None:
     backbone = make_backbone("t5", dropout=0.5)
     backbone.model.train()
-    first = decode(backbone, sources_of(backbone), 3, 4, EvaluationConfig(), "test")
+    first = answerer(backbone, 3, 4).decode(sources_of(backbone), "test")
     assert backbone.model.training and backbone.model.encoder.training
-    assert first == decode(backbone, sources_of(backbone), 3, 4, EvaluationConfig(), "test")  # no dropout noise
+    assert first == answerer(backbone, 3, 4).decode(sources_of(backbone), "test")  # no dropout noise

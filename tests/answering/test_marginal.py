@@ -11,17 +11,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.answering.test_decoding import encoded, lively, sources_of
+from tests.answering.test_decoding import answerer, encoded, lively, sources_of
 from tests.conftest import ARCHITECTURES
 from tests.methods.enumeration import LIMIT, Everything, sharpen
 from tests.test_train_command import TINY, command
-from warmup.answering.decoding import Answer, decode, text_of, write_targets
-from warmup.answering.marginal import Choice, best, draw_warmups, score_candidates
+from warmup.answering.answerer import Answer
+from warmup.answering.marginal import Choice, best, score_candidates
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Wording
 from warmup.errors import UserError
 from warmup.methods.sampling import Warmups
-from warmup.models.encoding import source_batch
+from warmup.models.encoding import decoded_text, source_batch
 from warmup.models.loading import Backbone
 from warmup.studies.naive import naive_scores
 
@@ -61,7 +61,7 @@ def test_many_warmups_estimate_the_likelihood_that_enumeration_gives(make_backbo
     )
     with torch.no_grad():
         one = backbone.family.encode(backbone.model, every.ids, every.mask)
-        warmups = draw_warmups(backbone, one, 4000, LIMIT, seed=1)
+        warmups = answerer(backbone, LIMIT).draw(one, 4000)
         found = score_candidates(backbone, one, warmups, [option_rows(backbone)])[0]
     drawn = found.logsumexp(-1) - math.log(4000)
     spread = (2 * found - 2 * drawn[:, None]).exp().mean(-1).sub(1).div(4000).sqrt()  # of the relative error
@@ -74,9 +74,9 @@ def test_options_are_chosen_by_their_marginal(make_backbone, architecture: str) 
     backbone = lively(make_backbone(architecture))
     backbone.model.double()
     rows, candidates = sources_of(backbone), option_rows(backbone)
-    answers = decode(backbone, rows, WARMUP, TARGET, SEVERAL, "test", seed=3, options=OPTIONS)
+    answers = answerer(backbone, WARMUP, TARGET, SEVERAL, seed=3).decode(rows, "test", OPTIONS)
     for row, answer in zip(rows, answers, strict=True):
-        warmups = draw_warmups(backbone, encoded(backbone, [row]), 6, WARMUP, seed=3)
+        warmups = answerer(backbone, WARMUP, seed=3).draw(encoded(backbone, [row]), 6)
         scores = by_hand(backbone, row, warmups, candidates)
         with torch.no_grad():
             assert torch.allclose(
@@ -84,7 +84,7 @@ def test_options_are_chosen_by_their_marginal(make_backbone, architecture: str) 
             )
         candidate, warmup = chosen_by_hand(scores)
         tokens = warmups.tokens[0, warmup, : warmups.lengths[0, warmup]].tolist()
-        assert answer == Answer(text_of(backbone, tokens), OPTIONS[candidate])
+        assert answer == Answer(decoded_text(backbone, tokens), OPTIONS[candidate])
 
 
 @pytest.mark.parametrize("beams", [1, 2])
@@ -93,21 +93,22 @@ def test_targets_are_ranked_by_their_marginal(make_backbone, architecture: str, 
     backbone = lively(make_backbone(architecture))
     backbone.model.double()
     rows, config = sources_of(backbone), replace(SEVERAL, num_beams=beams)
-    answers = decode(backbone, rows, WARMUP, TARGET, config, "test", seed=3)
+    ranking = answerer(backbone, WARMUP, TARGET, config, seed=3)
+    answers = ranking.decode(rows, "test")
     distinct = 0
     for row, answer in zip(rows, answers, strict=True):
         one = encoded(backbone, [row])
-        warmups = draw_warmups(backbone, one, 6, WARMUP, seed=3)
+        warmups = ranking.draw(one, 6)
         candidates: list[list[int]] = []
         for tokens, length in zip(warmups.tokens[0].tolist(), warmups.lengths[0].tolist(), strict=True):
-            written = write_targets(backbone, one, [[*tokens[:length], backbone.separator_id]], TARGET, config)[0]
+            written = ranking.write_targets(one, [[*tokens[:length], backbone.separator_id]])[0]
             end = backbone.tokenizer.eos_token_id
             candidate = [*written[: written.index(end) if end in written else None], end]
             candidates += [candidate] * (candidate not in candidates)
         distinct += len(candidates) > 1
         candidate, warmup = chosen_by_hand(by_hand(backbone, row, warmups, candidates))
         tokens = warmups.tokens[0, warmup, : warmups.lengths[0, warmup]].tolist()
-        assert answer == Answer(text_of(backbone, tokens), text_of(backbone, candidates[candidate]))
+        assert answer == Answer(decoded_text(backbone, tokens), decoded_text(backbone, candidates[candidate]))
     assert distinct
 
 
@@ -130,11 +131,12 @@ def test_of_equal_options_and_targets_the_first_is_answered(make_backbone) -> No
         backbone.model.get_output_embeddings().weight.zero_()  # texts of one length are all as likely
     rows, equal = sources_of(backbone), ["C", "A", "B"]
     for warmup in (None, WARMUP):
-        answers = decode(backbone, rows, warmup, TARGET, SEVERAL, "test", options=equal)
+        answers = answerer(backbone, warmup, TARGET, SEVERAL).decode(rows, "test", equal)
         assert [answer.prediction for answer in answers] == ["C"] * len(rows)
-    drawn = draw_warmups(backbone, encoded(backbone, rows), 6, WARMUP, seed=1)
-    firsts = [text_of(backbone, t[0, : n[0]].tolist()) for t, n in zip(drawn.tokens, drawn.lengths, strict=True)]
-    answers = decode(backbone, rows, WARMUP, TARGET, SEVERAL, "test", seed=1)
+    several = answerer(backbone, WARMUP, TARGET, SEVERAL)
+    drawn = several.draw(encoded(backbone, rows), 6)
+    firsts = [decoded_text(backbone, t[0, : n[0]].tolist()) for t, n in zip(drawn.tokens, drawn.lengths, strict=True)]
+    answers = several.decode(rows, "test")
     assert [answer.warmup for answer in answers] == firsts
 
 
@@ -147,7 +149,7 @@ def test_answers_depend_on_the_seed_and_the_input_not_on_the_batch(
     rows = sources_of(backbone)
 
     def answers(config: EvaluationConfig, chosen: list[list[int]] = rows, seed: int = 1) -> list[Answer]:
-        return decode(backbone, chosen, WARMUP, TARGET, config, "test", seed, options)
+        return answerer(backbone, WARMUP, TARGET, config, seed).decode(chosen, "test", options)
 
     together = answers(SEVERAL)
     assert together == answers(SEVERAL)
@@ -160,20 +162,21 @@ def test_answers_depend_on_the_seed_and_the_input_not_on_the_batch(
 def test_a_single_warmup_may_be_drawn(make_backbone, architecture: str) -> None:
     backbone = lively(make_backbone(architecture))
     rows, config = sources_of(backbone), EvaluationConfig(batch_size=2, sample_warmup=True)
-    answers = decode(backbone, rows, WARMUP, TARGET, config, "test", seed=5)
-    warmups = draw_warmups(backbone, encoded(backbone, rows), 6, WARMUP, seed=5)
+    drawing = answerer(backbone, WARMUP, TARGET, config, seed=5)
+    answers = drawing.decode(rows, "test")
+    warmups = drawing.draw(encoded(backbone, rows), 6)
     first = [tokens[:length] for tokens, length in zip(warmups.tokens[:, 0], warmups.lengths[:, 0], strict=True)]
-    assert [answer.warmup for answer in answers] == [text_of(backbone, tokens.tolist()) for tokens in first]
+    assert [answer.warmup for answer in answers] == [decoded_text(backbone, tokens.tolist()) for tokens in first]
     prefix = [[*tokens.tolist(), backbone.separator_id] for tokens in first]
-    targets = write_targets(backbone, encoded(backbone, rows), prefix, TARGET, config)
-    assert [answer.prediction for answer in answers] == [text_of(backbone, target) for target in targets]
+    targets = drawing.write_targets(encoded(backbone, rows), prefix)
+    assert [answer.prediction for answer in answers] == [decoded_text(backbone, target) for target in targets]
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_without_warmups_options_are_chosen_by_their_own_likelihood(make_backbone, architecture: str) -> None:
     backbone = lively(make_backbone(architecture))
     rows = sources_of(backbone)
-    answers = decode(backbone, rows, None, TARGET, SEVERAL, "test", options=OPTIONS)
+    answers = answerer(backbone, None, TARGET, SEVERAL).decode(rows, "test", OPTIONS)
     for row, answer in zip(rows, answers, strict=True):
         losses = []
         for candidate in option_rows(backbone):
@@ -184,9 +187,10 @@ def test_without_warmups_options_are_chosen_by_their_own_likelihood(make_backbon
             loss = backbone.model(input_ids=torch.tensor([inputs]), labels=torch.tensor([labels])).loss
             losses.append(loss.item() * len(candidate))
         assert answer == Answer(None, OPTIONS[losses.index(min(losses))])
-    assert decode(backbone, rows, None, TARGET, SEVERAL, "test") == decode(
-        backbone, rows, None, TARGET, EvaluationConfig(), "test"
-    )
+    written = [
+        answerer(backbone, None, TARGET, config).decode(rows, "test") for config in (SEVERAL, EvaluationConfig())
+    ]
+    assert written[0] == written[1]
 
 
 def test_options_are_worded_as_targets_are() -> None:

@@ -11,8 +11,9 @@ from accelerate import PartialState
 
 from tests.saved_model import save_model
 from tests.training.test_distributed import PATIENCE, two_processes
-from warmup.answering.answer import Limits, answer_encoded
+from warmup.answering.answerer import Answerer
 from warmup.config.schema import EvaluationConfig
+from warmup.models.checkpoint_settings import Limits
 from warmup.models.loading import load_pretrained
 from warmup.training.processes import leave_process_group
 
@@ -24,7 +25,7 @@ TEXTS = ["zwei Hunde am See", "ein Mann am Strand läuft", "ein Ball", "die Frau
 def answers_of(folder: str, count: int) -> list[list[str | None]]:
     backbone = load_pretrained(f"{folder}/model")
     sources = [[*backbone.tokenizer(text, add_special_tokens=False)["input_ids"], 1] for text in TEXTS[:count]]
-    answers, _ = answer_encoded(backbone, sources, LIMITS, EvaluationConfig(batch_size=2), "test", 1)
+    answers, _ = Answerer(backbone, LIMITS, EvaluationConfig(batch_size=2)).answer_encoded(sources, "test")
     return [[answer.warmup, answer.prediction] for answer in answers]
 
 

@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 from transformers import T5Config, T5ForConditionalGeneration
 
-from tests.answering.test_decoding import encoded, sources_of
+from tests.answering.test_decoding import answerer, encoded, sources_of
 from tests.models.tokenizer_kinds import unigram
 from tests.test_train_command import command
-from warmup.answering.decoding import choose_options
 from warmup.answering.marginal import score_candidates
-from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.models.encoding import encode_targets
 
@@ -87,6 +85,6 @@ def test_options_are_scored_as_the_text_they_are(make_backbone, monkeypatch: pyt
         asked.append(arguments[-1])
         return score_candidates(*arguments)
 
-    monkeypatch.setattr("warmup.answering.decoding.score_candidates", score)
-    answers = choose_options(backbone, batch, None, EvaluationConfig(), 1, options)
+    monkeypatch.setattr("warmup.answering.answerer.score_candidates", score)
+    answers = answerer(backbone).choose_options(batch, options)
     assert asked == [[rows] * len(answers)] and all(answer.prediction in options for answer in answers)

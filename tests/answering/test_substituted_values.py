@@ -9,10 +9,11 @@ import torch
 
 from tests.answering.test_decoding import lively
 from warmup.answering import substitution
-from warmup.answering.answer import Limits
+from warmup.answering.answerer import Answerer
 from warmup.answering.substitution import other_inputs, substitute_warmups
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
+from warmup.models.checkpoint_settings import Limits
 from warmup.models.loading import Backbone
 
 LIMITS = Limits(source=12, warmup=3, target=6)
@@ -41,7 +42,7 @@ class ByHand:
         return ids
 
     def logprobs(self, index: int, written: list[int]) -> torch.Tensor:
-        """[L + 1, V] of each token of `written`, and of the one behind it."""
+        """[L + 1, V] of each token of `written`, and of the one after it."""
         source = self.sources[index]
         if self.encoder_decoder:
             start = self.backbone.model.config.decoder_start_token_id
@@ -86,30 +87,31 @@ def test_every_number_is_that_of_plain_forwards(make_backbone: Callable[..., Bac
     order = other_inputs(len(EXAMPLES))
     prefixes = {"own": own, "shuffled": [own[other] for other in order], "empty": [[] for _ in own]}
     before = [hand.answer(index, own[index]) for index in everyone]
-    found = substitute_warmups(backbone, EXAMPLES, LIMITS, EvaluationConfig(batch_size=2), ["accuracy"], None)
-    assert found["examples"] == len(EXAMPLES)
-    assert found["same_warmup"] == sum(own[i] == own[other] for i, other in enumerate(order)) / len(EXAMPLES)
+    found = substitute_warmups(Answerer(backbone, LIMITS, EvaluationConfig(batch_size=2)), EXAMPLES)
+    assert found.examples == len(EXAMPLES)
+    assert found.same_warmup == sum(own[i] == own[other] for i, other in enumerate(order)) / len(EXAMPLES)
     tokens = sum(map(len, hand.targets))
     for name, warmups in prefixes.items():
-        part = found["warmups"][name]
+        part = found.kinds[name]
         nll = sum(hand.nll(index, warmups[index]) for index in everyone) / tokens
-        assert part["target_nll"] == pytest.approx(nll, rel=1e-4)
+        assert part.target_nll == pytest.approx(nll, rel=1e-4)
         answers = [hand.answer(index, warmups[index]) for index in everyone]
-        assert part["changed"] == sum(now != then for now, then in zip(answers, before, strict=True)) / len(EXAMPLES)
-    nlls = [part["target_nll"] for part in found["warmups"].values()]
+        assert part.predictions == answers
+        assert part.changed == sum(now != then for now, then in zip(answers, before, strict=True)) / len(EXAMPLES)
+    nlls = [part.target_nll for part in found.kinds.values()]
     assert min(abs(one - other) for one in nlls for other in nlls if one is not other) > 1e-3  # they can be told apart
-    assert found["warmups"]["empty"]["changed"] > 0
+    assert found.kinds["empty"].changed > 0
 
 
 def test_equal_inputs_share_their_warmup_and_only_the_first_are_examined(
     make_backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(substitution, "MOST_EXAMPLES", 3)
+    monkeypatch.setattr(substitution, "MOST_SUBSTITUTED", 3)
     order = other_inputs(3)
     texts = [Example("we", "we", "x"), Example("books", "books", "y"), Example("we", "we", "z")]
     own = ["we", "books", "we"]
     backbone = lively(make_backbone("t5"))
-    found = substitute_warmups(backbone, [*texts, *EXAMPLES], LIMITS, EvaluationConfig(), ["accuracy"], None)
-    assert found["examples"] == 3
+    found = substitute_warmups(Answerer(backbone, LIMITS, EvaluationConfig()), [*texts, *EXAMPLES])
+    assert found.examples == 3
     shared = sum(own[i] == own[other] for i, other in enumerate(order))
-    assert shared == 1 and found["same_warmup"] == pytest.approx(1 / 3)
+    assert shared == 1 and found.same_warmup == pytest.approx(1 / 3)

@@ -16,21 +16,23 @@ from torch import Tensor
 from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration, MBartTokenizerFast
 
 from tests.conftest import TEXTS
-from warmup.answering.decoding import decode
+from tests.saved_model import SETTINGS
+from warmup.answering.answerer import Answerer
 from warmup.config.schema import ARCHITECTURES, EvaluationConfig, ModelConfig
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
+from warmup.models.checkpoint_settings import Limits
 from warmup.models.checkpoints import read_checkpoint
-from warmup.models.loading import SEPARATOR, build_fresh, check_lengths, load_pretrained, save
+from warmup.models.loading import build_fresh, check_lengths, load_pretrained, save
 from warmup.models.model_types import FAMILIES
-from warmup.models.tokenizers import train_tokenizer
+from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 WEIGHTS = "model.safetensors"
 
 
 @pytest.fixture(params=["t5", "bart", "llama"])
 def folder(request: pytest.FixtureRequest, make_backbone: Any, tmp_path: Path) -> Path:
-    save(make_backbone(request.param), tmp_path, {})
+    save(make_backbone(request.param), tmp_path, SETTINGS)
     return tmp_path
 
 
@@ -106,7 +108,7 @@ def test_what_hugging_face_leaves_out_itself_is_no_fault(make_backbone: Any, tmp
     """As published files have it: a tied output layer that is absent or there twice, and buffers of old versions."""
     known = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
     for architecture, extra in (("llama", "model.layers.0.self_attn.rotary_emb.inv_freq"), ("t5", known)):
-        save(make_backbone(architecture), tmp_path / architecture, {})
+        save(make_backbone(architecture), tmp_path / architecture, SETTINGS)
         change(tmp_path / architecture, lambda tensors, name=extra: tensors.update({name: torch.ones(4)}))
         load_pretrained(str(tmp_path / architecture))
     embedding = load_file(tmp_path / "llama" / WEIGHTS)["model.embed_tokens.weight"]
@@ -164,14 +166,14 @@ def test_a_setting_that_changes_the_likelihood_is_noticed(folder: Path, monkeypa
 
 def test_limits_beyond_the_positions_of_a_model_are_refused(make_backbone: Any) -> None:
     backbone = make_backbone("bart")  # 512 positions
-    check_lengths(backbone, 512, 100, 411)
-    check_lengths(make_backbone("t5"), 10_000, 1000, 10_000)
+    check_lengths(backbone, Limits(512, 100, 411))
+    check_lengths(make_backbone("t5"), Limits(10_000, 1000, 10_000))
     with pytest.raises(UserError, match="task.max_source_tokens=513 is 513 tokens, more than the 512 positions"):
-        check_lengths(backbone, 513, None, 10)
-    with pytest.raises(UserError, match="task.max_target_tokens=412 behind method.max_warmup_tokens=100 .* is 513"):
-        check_lengths(backbone, 10, 100, 412)
+        check_lengths(backbone, Limits(513, None, 10))
+    with pytest.raises(UserError, match="task.max_target_tokens=412 after method.max_warmup_tokens=100 .* is 513"):
+        check_lengths(backbone, Limits(10, 100, 412))
     with pytest.raises(UserError, match="task.max_source_tokens=400 with task.max_target_tokens=200 .*recognition"):
-        check_lengths(backbone, 400, 8, 200, shown=True)
+        check_lengths(backbone, Limits(400, 8, 200), shown=True)
 
 
 @pytest.fixture
@@ -191,7 +193,7 @@ def mbart(tmp_path: Path) -> Path:
     backbone.model.resize_token_embeddings(len(languages))
     backbone.tokenizer = languages
     backbone.model.config.eos_token_id = languages.eos_token_id
-    save(backbone, tmp_path, {})
+    save(backbone, tmp_path, SETTINGS)
     return tmp_path
 
 
@@ -201,11 +203,11 @@ def test_mbart_reads_and_writes_the_languages_of_the_task(mbart: Path, tmp_path:
     text, closing = backbone.family.source_ids(backbone.tokenizer, "a small red ball", backbone.separator_id)
     assert closing == [end, known("de_DE")] and end not in text
     assert backbone.family.start_ids(backbone.model) == [known("en_XX")]
-    save(backbone, tmp_path / "trained", {})
+    save(backbone, tmp_path / "trained", SETTINGS)
     again = load_pretrained(str(tmp_path / "trained"))  # it remembers
     assert again.family.source_ids(again.tokenizer, "a", again.separator_id)[1] == closing
     assert again.family.start_ids(again.model) == [known("en_XX")]
-    answers = decode(again, [[265, 270, *closing]], 2, 3, EvaluationConfig(), "test")
+    answers = Answerer(again, Limits(64, 2, 3), EvaluationConfig()).decode([[265, 270, *closing]], "test")
     assert len(answers) == 1 and SEPARATOR not in answers[0].prediction
     as_saved = load_pretrained(str(mbart))
     assert as_saved.family.start_ids(as_saved.model) == [known("ro_RO")]

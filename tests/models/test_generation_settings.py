@@ -11,9 +11,11 @@ import pytest
 import torch
 from transformers import GenerationConfig
 
-from warmup.answering.decoding import Answer, decode
+from tests.saved_model import SETTINGS as TRAINED_WITH
+from warmup.answering.answerer import Answer, Answerer
 from warmup.config.schema import EvaluationConfig
 from warmup.files import read_json, write_json
+from warmup.models.checkpoint_settings import Limits
 from warmup.models.loading import Backbone, load_pretrained, save
 
 SETTINGS: list[dict[str, Any]] = [
@@ -57,13 +59,15 @@ OF_THE_MODEL = {"eos_token_id", "bos_token_id", "pad_token_id", "decoder_start_t
 
 @pytest.fixture(params=["t5", "llama"])
 def folder(request: pytest.FixtureRequest, make_backbone: Any, tmp_path: Path) -> Path:
-    save(make_backbone(request.param), tmp_path, {})
+    save(make_backbone(request.param), tmp_path, TRAINED_WITH)
     return tmp_path
 
 
 def answers(backbone: Backbone) -> list[Answer]:
     """Greedy warmups, and targets by beam."""
-    return decode(backbone, [[265, 270, 268, 271], [266, 280]], 3, 6, EvaluationConfig(num_beams=2), "test")
+    return Answerer(backbone, Limits(64, 3, 6), EvaluationConfig(num_beams=2)).decode(
+        [[265, 270, 268, 271], [266, 280]], "test"
+    )
 
 
 def test_a_checkpoints_generation_settings_change_no_answer(folder: Path) -> None:
@@ -81,7 +85,7 @@ def test_settings_that_transformers_refuses_are_saved_as_they_were(folder: Path,
     file, config = {"temperature": 0.3, "made_up": [1]}, {"top_p": 0.5, "early_stopping": True}
     write_json(folder / "generation_config.json", file)
     write_json(folder / "config.json", read_json(folder / "config.json") | config)
-    save(load_pretrained(str(folder)), tmp_path / "again", {})
+    save(load_pretrained(str(folder)), tmp_path / "again", TRAINED_WITH)
     again = load_pretrained(str(tmp_path / "again"))
     assert answers(again) == plain
     assert file.items() <= read_json(tmp_path / "again" / "generation_config.json").items()
@@ -95,7 +99,7 @@ def test_settings_that_transformers_cannot_even_load_are_left_out(
     for name in ("config.json", "generation_config.json"):
         write_json(folder / name, read_json(folder / name) | {"num_return_sequences": 3})
     with caplog.at_level(logging.INFO):
-        save(load_pretrained(str(folder)), tmp_path / "again", {})
+        save(load_pretrained(str(folder)), tmp_path / "again", TRAINED_WITH)
     assert "not kept either" in caplog.text
     assert load_pretrained(str(tmp_path / "again")).family.auto.from_pretrained(tmp_path / "again")
 
@@ -106,7 +110,7 @@ def test_settings_given_to_the_model_itself_are_not_used_either(folder: Path, tm
     backbone.model.generation_config = GenerationConfig(no_repeat_ngram_size=1, temperature=0.2, min_new_tokens=7)
     assert answers(backbone) == plain
     assert backbone.model.generation_config.no_repeat_ngram_size == 1
-    save(backbone, tmp_path / "again", {})
+    save(backbone, tmp_path / "again", TRAINED_WITH)
 
 
 def test_unused_settings_are_named_once_and_neutral_ones_not(folder: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,18 +18,20 @@ from transformers import (
 )
 
 from tests.conftest import TEXTS
+from tests.saved_model import SETTINGS
 from warmup.config.schema import ARCHITECTURES
 from warmup.errors import UserError
-from warmup.models.loading import SEPARATOR, load_pretrained, load_settings, save
+from warmup.files import read_json, write_json
+from warmup.models.checkpoint_settings import CheckpointSettings
+from warmup.models.loading import load_pretrained, save
 from warmup.models.model_types import FAMILIES
-from warmup.models.tokenizers import train_tokenizer
+from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: str, tmp_path: Path) -> None:
     backbone = make_backbone(architecture)
-    settings = {"format": 1, "limits": {}, "wording": {}}
-    save(backbone, tmp_path, settings)
+    save(backbone, tmp_path, SETTINGS)
     plain, tokenizer = backbone.family.auto.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
     assert sum(1 for _ in tmp_path.glob("*.safetensors")) == 1 and not list(tmp_path.glob("*.bin"))
     for name, value in plain.state_dict().items():
@@ -35,10 +40,43 @@ def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: st
     again = load_pretrained(str(tmp_path))
     assert again.separator_id == backbone.separator_id
     assert torch.equal(again.never_in_warmup, backbone.never_in_warmup)
-    assert load_settings(str(tmp_path)) == settings
-    (tmp_path / "warmup_config.json").write_text('{"format": 2}')
-    with pytest.raises(UserError, match="not what this version writes"):
-        load_settings(str(tmp_path))
+    assert CheckpointSettings.read(str(tmp_path)) == SETTINGS
+
+
+def test_settings_say_what_a_trained_model_answers_with(tmp_path: Path) -> None:
+    limits = replace(SETTINGS.limits, warmup=None)
+    for settings in (SETTINGS, replace(SETTINGS, limits=limits)):
+        settings.write(tmp_path)
+        content = read_json(tmp_path / "warmup_config.json")
+        assert list(content) == ["format", "method", "separator", "limits", "wording"]
+        assert (content["format"], content["separator"]) == (1, "<sep>") and content["method"] == settings.method
+        assert CheckpointSettings.read(str(tmp_path)) == settings
+    assert (SETTINGS.method, settings.method) == ("warmup", "sft")
+    assert CheckpointSettings.read(str(tmp_path / "none")) is None  # nobody's but Hugging Face's
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"format": 2}, "not what this version writes"),
+        ({"limits": None}, "limits is not a JSON object"),
+        ({"limits": {"source": 64, "target": 64}}, "limits has no 'warmup'"),
+        ({"limits": {"source": "64", "warmup": 8, "target": 64}}, "limits.source is '64'; allowed: int"),
+        ({"limits": {"source": 64, "warmup": 0, "target": 64}}, "limits.warmup is 0; allowed: 1 or more tokens"),
+        ({"limits": {"source": True, "warmup": 8, "target": 64}}, "limits.source is True; allowed: int"),
+        ({"limits": {"source": 64, "warmup": 8, "target": 64, "answer": 9}}, "limits has 'answer'; allowed: source"),
+        ({"wording": {"task": "translation", "source_template": "{a}"}}, "wording has no 'target_template'"),
+        ({"wording": []}, "wording is not a JSON object"),
+    ],
+    ids=str,
+)
+def test_broken_settings_name_their_file_and_the_fault(change: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    SETTINGS.write(tmp_path)
+    file = tmp_path / "warmup_config.json"
+    write_json(file, read_json(file) | change)
+    with pytest.raises(UserError, match=re.escape(reason)) as caught:
+        CheckpointSettings.read(str(tmp_path))
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
@@ -82,7 +120,7 @@ def test_trained_tokenizers_give_any_text_back(text: str) -> None:
 def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, make_backbone) -> None:
     with pytest.raises(UserError, match="is not a model checkpoint"):
         load_pretrained(str(tmp_path))
-    save(make_backbone("t5"), tmp_path / "model", {})
+    save(make_backbone("t5"), tmp_path / "model", SETTINGS)
     with pytest.raises(UserError, match="did you mean .*model"):
         load_pretrained(str(tmp_path))
     with pytest.raises(UserError, match="there is no checkpoint folder"):

@@ -13,11 +13,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
 
-from warmup.answering.decoding import write_targets, write_warmups
+from warmup.answering.answerer import Answerer
 from warmup.config.schema import ARCHITECTURES, EvaluationConfig
 from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.sft import sft_loss
+from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import source_batch
 from warmup.models.loading import Backbone
 from warmup.models.model_types import FAMILIES
@@ -190,7 +191,7 @@ def test_a_decoder_may_begin_with_two_tokens(backbone: Backbone) -> None:
     tokens = torch.tensor([[[30, 31, 32], [33, 34, 35]]] * 3)
     hidden = backbone.family.hidden(model, encoded, tokens, torch.ones_like(tokens))
     first, _ = backbone.family.prefill(model, encoded, 1, 3)
-    answers = write_targets(backbone, encoded, [[30], [33, 34], []], 4, EvaluationConfig())
+    answers = Answerer(backbone, Limits(64, 4, 4), EvaluationConfig()).write_targets(encoded, [[30], [33, 34], []])
     for index, (source, prefix) in enumerate(zip(SOURCES, [[30], [33, 34], []], strict=True)):
         for column, row in enumerate(tokens[index].tolist()):
             begun = torch.tensor([[START, language, *row[:-1]]])
@@ -210,8 +211,9 @@ def test_answers_are_those_of_generate_one_by_one(backbone: Backbone) -> None:
     prefixes = [[30, SEPARATOR], [31, 32, 33, SEPARATOR], [SEPARATOR]]
     for beams, other in ((1, 3), (3, 1)):
         config = EvaluationConfig(num_beams=beams, warmup_num_beams=other)
-        warmups = write_warmups(backbone, encoded, 4, config)
-        targets = write_targets(backbone, encoded, prefixes, 4, config)
+        answerer = Answerer(backbone, Limits(64, 4, 4), config)
+        warmups = answerer.write_warmups(encoded)
+        targets = answerer.write_targets(encoded, prefixes)
         for source, prefix, warmup, target in zip(SOURCES, prefixes, warmups, targets, strict=True):
             common = {"max_new_tokens": 4, "pad_token_id": PAD, "do_sample": False}
             ending = {"eos_token_id": SEPARATOR, "suppress_tokens": FORBIDDEN}

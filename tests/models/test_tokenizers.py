@@ -15,10 +15,10 @@ from tests.models.tokenizer_kinds import KINDS, WRITES_EVERYTHING, unigram
 from warmup.data.examples import Example
 from warmup.errors import UserError
 from warmup.models.decoder_only import DecoderOnly
-from warmup.models.encoding import encode_sources, encode_targets, text_of
-from warmup.models.loading import SEPARATOR, Backbone, load_pretrained
+from warmup.models.encoding import decoded_text, encode_sources, encode_targets
+from warmup.models.loading import Backbone, load_pretrained
 from warmup.models.t5 import T5
-from warmup.models.tokenizers import text_ids
+from warmup.models.tokenizers import SEPARATOR, text_ids
 from warmup.models.unwritable import count_unwritable
 
 SPELT = ["<pad>", "</s>", "<unk>", "<s>", "<sep>", "<mask>", "<extra_id_0>", "<|end_of_text|>", "<0x41>", "＜/s＞"]
@@ -72,15 +72,15 @@ def test_text_comes_back_whole(kind: str) -> None:
     backbone.tokenizer.clean_up_tokenization_spaces = True  # as BART's says: "a ." would become "a."
     for text in ["a . b 's", "(x , y) !", *SPELT, *random_texts([*PARTS, *SPELT, " ."])]:
         ids = text_ids(backbone.tokenizer, text)
-        assert text_of(backbone, ids) == text
-        assert text_of(backbone, [*ids, backbone.tokenizer.eos_token_id, backbone.separator_id]) == text
+        assert decoded_text(backbone, ids) == text
+        assert decoded_text(backbone, [*ids, backbone.tokenizer.eos_token_id, backbone.separator_id]) == text
 
 
 @pytest.mark.parametrize("kind", ["t5", "t5, not legacy", "umt5"])
 def test_a_spelt_token_keeps_the_spaces_around_it(kind: str) -> None:
     backbone = backbone_of(with_separator(kind))
     for text in ["the </s> dog", "the</s>dog", "<sep>dog<extra_id_0> <pad>", "</s>", "<unk> a", "a <0x41>"]:
-        assert text_of(backbone, text_ids(backbone.tokenizer, text)) == text
+        assert decoded_text(backbone, text_ids(backbone.tokenizer, text)) == text
 
 
 def test_an_ordinary_added_token_stays_a_word_of_the_model() -> None:
@@ -88,7 +88,7 @@ def test_an_ordinary_added_token_stays_a_word_of_the_model() -> None:
     tokenizer.add_tokens(["<think>"])
     backbone = backbone_of(tokenizer)
     ids = text_ids(tokenizer, "a<think> b</s>")
-    assert tokenizer.convert_tokens_to_ids("<think>") in ids and text_of(backbone, ids) == "a<think> b</s>"
+    assert tokenizer.convert_tokens_to_ids("<think>") in ids and decoded_text(backbone, ids) == "a<think> b</s>"
 
 
 def test_limits_of_a_published_tokenizer_do_not_reach_texts() -> None:
@@ -132,7 +132,7 @@ def test_roles_make_tokens_special_whatever_the_checkpoint_calls_them(tmp_path) 
     ids = text_ids(backbone.tokenizer, text)
     end = backbone.tokenizer.eos_token_id
     assert end not in ids and backbone.separator_id not in ids
-    assert text_of(backbone, [*ids, backbone.separator_id, end]) == text
+    assert decoded_text(backbone, [*ids, backbone.separator_id, end]) == text
 
 
 def test_a_tokenizer_without_a_fast_version_is_refused(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_counts_are_those_of_a_plain_round_trip(kind: str) -> None:
     texts = random_texts([*PARTS, *SPELT, "e\u0301", "①", "▁"])
     expected: Counter[str] = Counter()
     for text in texts:
-        back = text_of(backbone, text_ids(backbone.tokenizer, text))
+        back = decoded_text(backbone, text_ids(backbone.tokenizer, text))
         expected.update(Counter(text.replace(" ", "")) - Counter(back))
     counted = unwritable(backbone.tokenizer, *texts)
     assert counted["characters"] == expected.total() > 0

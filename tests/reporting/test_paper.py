@@ -10,10 +10,10 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.reporting.conftest import Write
-from warmup.answering.answer import Limits
 from warmup.command_line import prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
+from warmup.models.checkpoint_settings import Limits
 from warmup.reporting.tables.formats import columns
 from warmup.reporting.tables.layout import Table, report_on
 from warmup.reporting.tables.paper import PAIRS, paper_table_of

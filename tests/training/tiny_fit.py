@@ -9,13 +9,13 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, set_seed
 
+from tests.saved_model import SETTINGS
 from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
 from warmup.models.loading import Backbone
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import Training, fit, save_trained
 
 SFT, WARMUP = SftMethod(), WarmupMethod(num_samples=2, max_warmup_tokens=2)
-SETTINGS = {"format": 1}
 
 
 def copy_task(backbone: Backbone, count: int = 24) -> EncodedExamples:

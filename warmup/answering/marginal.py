@@ -1,7 +1,7 @@
 """Candidate targets weighed by several warmups: log p(y|x) as M draws from p(c|x) estimate it.
 
-The estimate is logmeanexp_m log p(y|x,c_m), the logged loss of training with its sign turned (design, section 1). M
-need not be the K of training.
+The estimate is logmeanexp_m log p(y|x,c_m), the logged loss of training with its sign turned (docs/method.md). M need
+not be the K of training.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from warmup.methods.noise import Noise, input_seeds
-from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.methods.sampling import Warmups
 from warmup.methods.scoring import read_targets, read_warmups, score_read
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
@@ -27,13 +26,6 @@ class Choice:
 
     candidate: int
     warmup: int
-
-
-def draw_warmups(backbone: Backbone, encoded: Encoded, count: int, limit: int, seed: int) -> Warmups:
-    """`count` warmups per input, made of its tokens and `seed`; more of them begin with those of a smaller `count`."""
-    without_target = torch.full_like(encoded.ids[:, :1], IGNORED_LABEL)
-    seeds = input_seeds(seed, 0, encoded.ids, encoded.mask, without_target)
-    return sample_warmups(backbone, encoded, count, limit, Noise(seeds))
 
 
 def score_candidates(

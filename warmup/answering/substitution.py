@@ -1,109 +1,107 @@
-"""What the answers owe to the warmup: the test set answered again behind another input's warmup, and behind none.
+"""What the answers owe to the warmup: the test set answered again given another input's warmup, and given none.
 
-If warmups carry something about their input, the answers get worse behind another input's. If only writing one helps
-(more computation before the answer), they get worse behind the empty one alone.
+If warmups carry something about their input, the answers get worse given another input's. If only writing one helps
+(more computation before the answer), they get worse given the empty one alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 
-from warmup.answering.answer import Limits
-from warmup.answering.decoding import encoded_batches, write_targets, write_warmups
+from warmup.answering.answerer import Answerer
 from warmup.answering.marginal import score_candidates
-from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.methods.sampling import as_written
-from warmup.metrics.evaluation import compute_metrics
-from warmup.models.encoding import encode_sources, encode_targets, text_of
-from warmup.models.loading import Backbone
+from warmup.models.encoding import decoded_text, encode_sources, encode_targets
 from warmup.models.modes import evaluation_mode
 
-MOST_EXAMPLES = 500  # the first ones: enough to see an effect, at a fraction of the test set's decoding time
-SEED = 1  # of the shuffle
+MOST_SUBSTITUTED = 500  # the first ones: enough to see an effect, at a fraction of the test set's decoding time
+SHUFFLE_SEED = 1
+
+
+@dataclass(frozen=True)
+class AnswersGiven:
+    """Answers given one kind of warmup, in the order of the examples."""
+
+    predictions: list[str]
+    target_nll: float  # of the references, in nats per token
+    changed: float  # share of predictions that are others than given the inputs' own warmups
+
+
+@dataclass(frozen=True)
+class Substitution:
+    """`kinds`: given an input's `own` warmup, another input's (`shuffled`) and the `empty` one.
+
+    A single example has no other input: `shuffled` is then left out.
+    """
+
+    examples: int
+    same_warmup: float  # share of inputs whose shuffled warmup equals their own
+    kinds: dict[str, AnswersGiven]
 
 
 @torch.no_grad()
-def substitute_warmups(
-    backbone: Backbone,
-    examples: Sequence[Example],
-    limits: Limits,
-    config: EvaluationConfig,
-    metrics: Sequence[str],
-    target_language: str | None,
-    seed: int = 1,
-) -> dict[str, Any]:
-    """Answer behind each input's own warmup, another input's ("shuffled") and an empty one, and score all three.
+def substitute_warmups(answerer: Answerer, examples: Sequence[Example]) -> Substitution:
+    """Answer the first `MOST_SUBSTITUTED` examples, which have references, given each kind of warmup.
 
-    Args:
-        examples: with references; the first `MOST_EXAMPLES` are used.
-        limits: of a model that writes warmups.
-        config: one warmup is examined, greedy, by beam or drawn, whatever `num_warmups` is.
-        metrics: of `METRIC_SCORES`, without neural ones.
-        seed: of drawn warmups.
-
-    Returns:
-        What `warmup_analysis.json` says: how many `examples`; `same_warmup`, the share of inputs whose shuffled
-        warmup equals their own; and for each of `own`, `shuffled`, `empty` the `scores` in percent, the references'
-        `target_nll` in nats per token and the share of answers `changed` against `own`. A single example has no
-        other input: `shuffled` is then left out.
+    The model writes warmups. One of an input is examined, greedy, by beam or drawn, whatever `num_warmups` is.
     """
-    assert limits.warmup is not None
-    examples = examples[:MOST_EXAMPLES]
-    sources = encode_sources(backbone, examples, limits.source, "test")
-    reference_ids = encode_targets(backbone, examples, limits.target, "test")
-    with evaluation_mode(backbone.model.modules()):
-        own: list[list[int]] = [[] for _ in sources]
-        for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "warmups"):
-            for index, warmup in zip(
-                chosen, write_warmups(backbone, encoded, limits.warmup, config, seed), strict=True
-            ):
-                own[index] = warmup
-        order = other_inputs(len(own))
-        prefixes: dict[str, list[list[int]]] = {
+    examples = examples[:MOST_SUBSTITUTED]
+    sources = encode_sources(answerer.backbone, examples, answerer.limits.source, "test")
+    references = encode_targets(answerer.backbone, examples, answerer.limits.target, "test")
+    with evaluation_mode(answerer.backbone.model.modules()):
+        own = _own_warmups(answerer, sources)
+        warmups: dict[str, list[list[int]]] = {
             "own": own,
-            "shuffled": [own[index] for index in order],
+            "shuffled": [own[other] for other in other_inputs(len(own))],
             "empty": [[] for _ in own],
         }
+        same = sum(before == now for before, now in zip(own, warmups["shuffled"], strict=True))
         if len(own) == 1:
-            del prefixes["shuffled"]
-        answered = {name: [""] * len(own) for name in prefixes}
-        nats = dict.fromkeys(prefixes, 0.0)
-        for chosen, encoded in encoded_batches(backbone, sources, config.batch_size, "substituted warmups"):
-            for name, warmups in prefixes.items():
-                prefix = [[*warmups[index], backbone.separator_id] for index in chosen]
-                targets = write_targets(backbone, encoded, prefix, limits.target, config)
-                for index, target in zip(chosen, targets, strict=True):
-                    answered[name][index] = text_of(backbone, target)
-            of_each = [[kind[index] for kind in prefixes.values()] for index in chosen]
-            written = as_written(of_each, limits.warmup, backbone.tokenizer.pad_token_id)
-            for scores in score_candidates(backbone, encoded, written, [[reference_ids[index]] for index in chosen]):
-                for name, logprob in zip(prefixes, scores[0].tolist(), strict=True):
-                    nats[name] -= logprob
-    references, texts = [example.target or "" for example in examples], [example.source for example in examples]
-    tokens = sum(map(len, reference_ids))
+            del warmups["shuffled"]
+        predictions, nats = _answer_given(answerer, warmups, sources, references)
+    tokens = sum(map(len, references))
 
-    def measured(name: str) -> dict[str, Any]:
-        evaluation = compute_metrics(metrics, answered[name], references, texts, target_language)
-        changed = sum(now != before for now, before in zip(answered[name], answered["own"], strict=True))
-        return {
-            "scores": {metric: score.value for metric, score in evaluation.scores.items()},
-            "target_nll": nats[name] / tokens,
-            "changed": changed / len(own),
-        }
+    def answers_given(kind: str) -> AnswersGiven:
+        changed = sum(now != before for now, before in zip(predictions[kind], predictions["own"], strict=True))
+        return AnswersGiven(predictions[kind], nats[kind] / tokens, changed / len(own))
 
-    same = sum(before == now for before, now in zip(own, prefixes.get("shuffled", own), strict=True))
-    return {
-        "examples": len(own),
-        "same_warmup": same / len(own),
-        "warmups": {name: measured(name) for name in prefixes},
-    }
+    return Substitution(len(own), same / len(own), {kind: answers_given(kind) for kind in warmups})
+
+
+def _own_warmups(answerer: Answerer, sources: list[list[int]]) -> list[list[int]]:
+    own: list[list[int]] = [[] for _ in sources]
+    for chosen, encoded in answerer.encoded_batches(sources, answerer.evaluation.batch_size, "warmups"):
+        for index, warmup in zip(chosen, answerer.write_warmups(encoded), strict=True):
+            own[index] = warmup
+    return own
+
+
+def _answer_given(
+    answerer: Answerer, warmups: dict[str, list[list[int]]], sources: list[list[int]], references: list[list[int]]
+) -> tuple[dict[str, list[str]], dict[str, float]]:
+    """For each kind of warmup the predictions, and the nats of all references together."""
+    backbone, size = answerer.backbone, answerer.evaluation.batch_size
+    assert answerer.limits.warmup is not None
+    predictions = {kind: [""] * len(sources) for kind in warmups}
+    nats = dict.fromkeys(warmups, 0.0)
+    for chosen, encoded in answerer.encoded_batches(sources, size, "substituted warmups"):
+        for kind, rows in warmups.items():
+            targets = answerer.write_targets(encoded, [[*rows[index], backbone.separator_id] for index in chosen])
+            for index, target in zip(chosen, targets, strict=True):
+                predictions[kind][index] = decoded_text(backbone, target)
+        of_each = [[rows[index] for rows in warmups.values()] for index in chosen]
+        written = as_written(of_each, answerer.limits.warmup, backbone.tokenizer.pad_token_id)
+        for scores in score_candidates(backbone, encoded, written, [[references[index]] for index in chosen]):
+            for kind, logprob in zip(warmups, scores[0].tolist(), strict=True):
+                nats[kind] -= logprob
+    return predictions, nats
 
 
 def other_inputs(count: int) -> list[int]:
     """For each of `count` inputs another one, seeded; each is taken once, and none stays its own (but a single one)."""
-    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(SEED)).tolist()
+    order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(SHUFFLE_SEED)).tolist()
     return [after for _, after in sorted(zip(order, order[1:] + order[:1], strict=True))]

@@ -43,7 +43,7 @@ def _warn_cut(cut: int, total: int, what: str, key: str, limit: int) -> None:
         log.warning("%d of %d %s are longer than %s=%d and were cut", cut, total, what, key, limit)
 
 
-def text_of(backbone: Backbone, ids: list[int]) -> str:
+def decoded_text(backbone: Backbone, ids: list[int]) -> str:
     """What token ids say, special tokens left out."""
     text: str = backbone.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text.strip()

@@ -1,4 +1,4 @@
-"""Loading and saving: pretrained weights, fresh models, the separator token, `warmup_config.json`."""
+"""Loading and saving: pretrained weights, fresh models, the separator token."""
 
 from __future__ import annotations
 
@@ -25,16 +25,14 @@ from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, one_line
 from warmup.files import read_json, write_json
+from warmup.models.checkpoint_settings import CheckpointSettings, Limits
 from warmup.models.checkpoints import OwnSettings, read_checkpoint
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
-from warmup.models.tokenizers import train_tokenizer
+from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
-SEPARATOR = "<sep>"
-SETTINGS_FILE = "warmup_config.json"
-FORMAT = 1  # of that file
 log = logging.getLogger(__name__)
 
 
@@ -125,7 +123,7 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     return _with_separator(model, tokenizer, family)
 
 
-def check_lengths(backbone: Backbone, source: int, warmup: int | None, target: int, shown: bool = False) -> None:
+def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> None:
     """See that sources and continuations of the longest kind have positions; `shown`: sources that show their target.
 
     Raises:
@@ -135,15 +133,15 @@ def check_lengths(backbone: Backbone, source: int, warmup: int | None, target: i
     if most is None:
         return
     start = len(backbone.family.start_ids(backbone.model)) - 1
-    written = start + (0 if warmup is None else warmup + 1) + target
-    read = source + target if shown else source
+    written = start + (0 if limits.warmup is None else limits.warmup + 1) + limits.target
+    read = limits.source + limits.target if shown else limits.source
     model = f"the {most} positions of this {backbone.model.config.model_type}"
     if read > most:
-        with_target = f" with task.max_target_tokens={target} (method.sampler=recognition)" if shown else ""
-        raise UserError(f"task.max_source_tokens={source}{with_target} is {read} tokens, more than {model}")
+        with_target = f" with task.max_target_tokens={limits.target} (method.sampler=recognition)" if shown else ""
+        raise UserError(f"task.max_source_tokens={limits.source}{with_target} is {read} tokens, more than {model}")
     if written > most:
-        behind = "" if warmup is None else f" behind method.max_warmup_tokens={warmup} and the separator"
-        raise UserError(f"task.max_target_tokens={target}{behind} is {written} tokens, more than {model}")
+        after = "" if limits.warmup is None else f" after method.max_warmup_tokens={limits.warmup} and the separator"
+        raise UserError(f"task.max_target_tokens={limits.target}{after} is {written} tokens, more than {model}")
 
 
 def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -191,9 +189,9 @@ def _check_likelihood(name: str, backbone: Backbone) -> None:
 
 
 def save(
-    backbone: Backbone, folder: Path, settings: dict[str, Any], state: dict[str, torch.Tensor] | None = None
+    backbone: Backbone, folder: Path, settings: CheckpointSettings, state: dict[str, torch.Tensor] | None = None
 ) -> None:
-    """A plain Hugging Face checkpoint and `settings` as `warmup_config.json`; AutoModel*.from_pretrained loads it.
+    """A plain Hugging Face checkpoint, with `settings` beside it; AutoModel*.from_pretrained loads it.
 
     Generation settings that the model came with are put back as they were: transformers would refuse to save some.
     """
@@ -207,25 +205,7 @@ def save(
     for file, content in ((FILE, own.in_config if own.file is None else own.file), ("config.json", own.in_config)):
         if content:
             write_json(folder / file, read_json(folder / file) | content)
-    write_json(folder / SETTINGS_FILE, settings)
-
-
-def load_settings(path: str) -> dict[str, Any] | None:
-    """The `warmup_config.json` beside a checkpoint; None for a model that this program did not train.
-
-    Raises:
-        UserError: the file is broken, or of another version.
-    """
-    file = Path(path).expanduser() / SETTINGS_FILE
-    if not file.is_file():
-        return None
-    settings = read_json(file)
-    known = isinstance(settings, dict) and settings.get("format") == FORMAT
-    if not known or not {"limits", "wording"} <= settings.keys():
-        raise UserError(
-            f"{file} is not what this version writes (format {FORMAT}): evaluate with the version that wrote it"
-        )
-    return settings
+    settings.write(folder)
 
 
 def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserError:

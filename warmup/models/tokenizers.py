@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+SEPARATOR = "<sep>"  # between source, warmup and target
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>", "<s>"]
 _OF_TEXT: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer] = WeakKeyDictionary()
 

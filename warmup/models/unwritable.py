@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from warmup.data.examples import Example
-from warmup.models.encoding import text_of
+from warmup.models.encoding import decoded_text
 from warmup.models.loading import Backbone
 from warmup.models.tokenizers import text_ids
 
@@ -36,12 +36,12 @@ def count_unwritable(
     @cache
     def writable(character: str) -> bool:
         """Whether it comes back wherever it stands; one that only a longer piece holds is looked at in its text."""
-        return character in text_of(backbone, text_ids(backbone.tokenizer, STRANGER + character + STRANGER))
+        return character in decoded_text(backbone, text_ids(backbone.tokenizer, STRANGER + character + STRANGER))
 
     def lost(text: str) -> Counter[str]:
         if unicodedata.is_normalized("NFC", text) and all(map(writable, set(text))):
             return Counter()  # nothing to be decoded, as for most texts
-        missing = Counter(text) - Counter(text_of(backbone, text_ids(backbone.tokenizer, text)))
+        missing = Counter(text) - Counter(decoded_text(backbone, text_ids(backbone.tokenizer, text)))
         del missing[" "]
         return missing
 

@@ -17,6 +17,7 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
+from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
 from warmup.models.loading import Backbone, save
 from warmup.models.modes import checkpoint_contexts
@@ -66,7 +67,7 @@ def fit(
     seed: int,
     device: str,
     selection_metric: str,
-    settings: dict[str, Any],
+    settings: CheckpointSettings,
     score: Callable[[], dict[str, float]],
     callbacks: Sequence[TrainerCallback],
     fresh: bool = False,
@@ -110,7 +111,7 @@ def fit(
     return Training(seconds, trainer.state.global_step, max(scores, default=None), history)
 
 
-def save_trained(backbone: Backbone, settings: dict[str, Any], training: Training, folder: Path) -> None:
+def save_trained(backbone: Backbone, settings: CheckpointSettings, training: Training, folder: Path) -> None:
     """Write `training.json`, then `model/`, whole or not at all: where it is, the training is finished."""
     if (folder / MODEL).is_dir():
         return

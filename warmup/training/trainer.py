@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.errors import UserError
+from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.checkpoints import read_checkpoint
 from warmup.models.loading import save
 from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler
@@ -50,7 +51,7 @@ class WarmupTrainer(Trainer):
         args: TrainingArguments,
         train_dataset: EncodedExamples,
         group_by_length: bool,
-        settings: dict[str, Any],
+        settings: CheckpointSettings,
         score: Callable[[], dict[str, float]],
         **keywords: Any,
     ) -> None:

@@ -1,0 +1,227 @@
+"""Two-phase decoding: write the warmup, force the separator at the limit as training did, then write the target.
+
+With `evaluation.num_warmups` above 1, several warmups are drawn and the answer is the target that they make likeliest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import gather_object
+from tqdm import tqdm
+
+from warmup.answering.marginal import best, score_candidates
+from warmup.config.schema import EvaluationConfig
+from warmup.data.examples import Example, Wording
+from warmup.methods.noise import Noise, input_seeds
+from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.models.checkpoint_settings import Limits
+from warmup.models.encoding import IGNORED_LABEL, decoded_text, encode_sources, source_batch
+from warmup.models.families import Encoded
+from warmup.models.loading import Backbone
+from warmup.models.modes import evaluation_mode
+from warmup.models.tokenizers import text_ids
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model wrote for one source."""
+
+    warmup: str | None  # None for a model that writes none
+    prediction: str
+
+
+@dataclass(frozen=True)
+class Answerer:
+    """A model with all that decides how it answers. Sources are token ids, `encoded` is a batch of them, read."""
+
+    backbone: Backbone
+    limits: Limits  # without one of warmups the target is decoded directly, as SFT trains it
+    evaluation: EvaluationConfig
+    seed: int = 1  # of drawn warmups; they depend on it and on the source's tokens, not on batches or processes
+
+    def answer(self, examples: Sequence[Example], split: str, wording: Wording) -> tuple[list[Answer], float]:
+        """Answers in the order of `examples`, shared out over all processes, and the seconds it took.
+
+        With `evaluation.num_warmups` above 1, a question with four options is answered by scoring them, with and
+        without warmups.
+
+        Raises:
+            UserError: its options cannot be worded without the record.
+        """
+        sources = encode_sources(self.backbone, examples, self.limits.source, split)
+        options = wording.options() if wording.task == "logiqa" and self.evaluation.num_warmups > 1 else None
+        return self.answer_encoded(sources, split, options)
+
+    def answer_encoded(
+        self, sources: Sequence[list[int]], split: str, options: Sequence[str] | None = None
+    ) -> tuple[list[Answer], float]:
+        """The same for sources that are token ids already, and the worded options to choose from."""
+        started = time.monotonic()
+        cpu = next(self.backbone.model.parameters()).device.type == "cpu"
+        with PartialState(cpu=cpu).split_between_processes(list(sources)) as share:
+            answers = self.decode(share, f"decoding {split}", options)
+        if PartialState().num_processes > 1:
+            answers = gather_object(answers)
+        return answers, time.monotonic() - started
+
+    @torch.no_grad()
+    def decode(
+        self, sources: Sequence[list[int]], description: str, options: Sequence[str] | None = None
+    ) -> list[Answer]:
+        """Answer each source in this process, in the order given; batches are sorted by length to save padding.
+
+        Args:
+            description: of the bar, which shows inputs per second and the time left.
+            options: the answers to choose from, by their marginal likelihood over `evaluation.num_warmups` warmups;
+                None writes the answer.
+        """
+        answers: dict[int, Answer] = {}
+        draws = 1 if self.limits.warmup is None else self.evaluation.num_warmups
+        size = max(1, self.evaluation.batch_size // draws)  # a batch has one row per warmup
+        with evaluation_mode(self.backbone.model.modules()):
+            scored = draws > 1 or options is not None
+            for chosen, encoded in self.encoded_batches(sources, size, description, shared=scored):
+                written = self.write_answers(encoded) if options is None else self.choose_options(encoded, options)
+                answers.update(zip(chosen, written, strict=True))
+        return [answers[index] for index in range(len(sources))]
+
+    def encoded_batches(
+        self, sources: Sequence[list[int]], size: int, description: str, shared: bool = False
+    ) -> Iterator[tuple[list[int], Encoded]]:
+        """Sources in batches, sorted by length to save padding: which ones, and what the model read.
+
+        `shared`: keys and values too, for several drawings or scorings; `generate` makes its own.
+        """
+        order = sorted(range(len(sources)), key=lambda index: len(sources[index]), reverse=True)
+        device = next(self.backbone.model.parameters()).device
+        with tqdm(total=len(sources), desc=description, unit="input", leave=False, dynamic_ncols=True) as bar:
+            for start in range(0, len(order), size):
+                chosen = order[start : start + size]
+                batch = source_batch(self.backbone, [sources[index] for index in chosen])
+                ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+                yield chosen, self.backbone.family.encode(self.backbone.model, ids, mask, shared)
+                bar.update(len(chosen))
+
+    def write_answers(self, encoded: Encoded) -> list[Answer]:
+        """Answers of one batch."""
+        if self.limits.warmup is None:
+            targets = self.write_targets(encoded, [[] for _ in encoded.ids])
+            return [Answer(None, self._text(target)) for target in targets]
+        if self.evaluation.num_warmups > 1:
+            return self.rank_targets(encoded, self.draw(encoded, self.evaluation.num_warmups))
+        written = self.write_warmups(encoded)
+        targets = self.write_targets(encoded, [[*warmup, self.backbone.separator_id] for warmup in written])
+        return [Answer(self._text(w), self._text(t)) for w, t in zip(written, targets, strict=True)]
+
+    def rank_targets(self, encoded: Encoded, warmups: Warmups) -> list[Answer]:
+        """A candidate target given each warmup, and of each input the one that all its warmups make likeliest.
+
+        A candidate that the limit cut off is scored with the `</s>` that training would have put there.
+        """
+        rows = _token_rows(warmups)
+        distinct = [list(dict.fromkeys(map(tuple, row))) for row in rows]  # equal warmups have equal targets
+        prefix = [[*warmup, self.backbone.separator_id] for row in distinct for warmup in row]
+        owner = torch.tensor([index for index, row in enumerate(distinct) for _ in row], device=encoded.ids.device)
+        targets = self.write_targets(encoded.select(owner), prefix)
+        candidates: list[list[list[int]]] = [[] for _ in rows]
+        for index, target in zip(owner.tolist(), targets, strict=True):
+            whole = _ended(target, self.backbone.tokenizer.eos_token_id)
+            if whole not in candidates[index]:
+                candidates[index].append(whole)
+        answers = []
+        scored = score_candidates(self.backbone, encoded, warmups, candidates)
+        for row, written, scores in zip(rows, candidates, scored, strict=True):
+            choice = best(scores)
+            answers.append(Answer(self._text(row[choice.warmup]), self._text(written[choice.candidate])))
+        return answers
+
+    def choose_options(self, encoded: Encoded, options: Sequence[str]) -> list[Answer]:
+        """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
+        end = self.backbone.tokenizer.eos_token_id
+        rows = [[*text_ids(self.backbone.tokenizer, option), end] for option in options]
+        warmups = None if self.limits.warmup is None else self.draw(encoded, self.evaluation.num_warmups)
+        scored = score_candidates(self.backbone, encoded, warmups, [rows] * len(encoded.ids))
+        choices = [best(scores) for scores in scored]
+        if warmups is None:
+            return [Answer(None, options[choice.candidate]) for choice in choices]
+        return [
+            Answer(self._text(drawn[choice.warmup]), options[choice.candidate])
+            for drawn, choice in zip(_token_rows(warmups), choices, strict=True)
+        ]
+
+    def draw(self, encoded: Encoded, count: int) -> Warmups:
+        """`count` warmups per input; more of them begin with those of a smaller `count`."""
+        assert self.limits.warmup is not None
+        without_target = torch.full_like(encoded.ids[:, :1], IGNORED_LABEL)
+        seeds = input_seeds(self.seed, 0, encoded.ids, encoded.mask, without_target)
+        return sample_warmups(self.backbone, encoded, count, self.limits.warmup, Noise(seeds))
+
+    def write_warmups(self, encoded: Encoded) -> list[list[int]]:
+        """One warmup of each input, greedy, by beam or drawn, without its separator."""
+        if self.evaluation.sample_warmup:
+            return [row[0] for row in _token_rows(self.draw(encoded, 1))]
+        written = self.backbone.family.generate(
+            self.backbone.model,
+            encoded,
+            [[] for _ in encoded.ids],
+            max_new_tokens=self.limits.warmup,
+            eos_token_id=self.backbone.separator_id,
+            suppress_tokens=self.backbone.never_in_warmup.nonzero().flatten().tolist(),
+            num_beams=self.evaluation.warmup_num_beams,
+            pad_token_id=self.backbone.tokenizer.pad_token_id,
+        )
+        return [_until(row, self.backbone.separator_id, self.backbone.tokenizer.pad_token_id) for row in written]
+
+    def write_targets(self, encoded: Encoded, prefix: list[list[int]]) -> list[list[int]]:
+        """The target of each input after its prefix, greedy or by beam."""
+        beams, penalty = self.evaluation.num_beams, self.evaluation.length_penalty
+        return self.backbone.family.generate(
+            self.backbone.model,
+            encoded,
+            prefix,
+            max_new_tokens=self.limits.target,
+            eos_token_id=self.backbone.tokenizer.eos_token_id,
+            num_beams=beams,
+            **({"length_penalty": penalty} if beams > 1 else {}),
+            pad_token_id=self.backbone.tokenizer.pad_token_id,
+        )
+
+    def _text(self, ids: list[int]) -> str:
+        return decoded_text(self.backbone, ids)
+
+
+def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl, in the input's order; `reference` is left out where there is none."""
+    return [
+        {
+            "source": example.source,
+            "warmup": answer.warmup,
+            "prediction": answer.prediction,
+            **({} if example.target is None else {"reference": example.target}),
+        }
+        for answer, example in zip(answers, examples, strict=True)
+    ]
+
+
+def _token_rows(warmups: Warmups) -> list[list[list[int]]]:
+    """The tokens of each input's warmups, without padding."""
+    return [
+        [tokens[:length] for tokens, length in zip(*pair, strict=True)]
+        for pair in zip(warmups.tokens.tolist(), warmups.lengths.tolist(), strict=True)
+    ]
+
+
+def _ended(row: list[int], end: int) -> list[int]:
+    """A written target up to its `</s>`, which is added to one that has none."""
+    return [*(row[: row.index(end)] if end in row else row), end]
+
+
+def _until(row: list[int], separator_id: int, padding_id: int) -> list[int]:
+    end = row.index(separator_id) if separator_id in row else len(row)
+    return [token for token in row[:end] if token != padding_id]

@@ -1,0 +1,120 @@
+"""How a checkpoint answers: its length limits and its wording, kept beside its weights in warmup_config.json."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_type_hints
+
+from warmup.config.schema import Config, WarmupMethod
+from warmup.data.examples import Wording
+from warmup.errors import UserError, wrong_value
+from warmup.files import read_json, write_json
+from warmup.models.tokenizers import SEPARATOR
+
+SETTINGS_FILE = "warmup_config.json"
+FORMAT = 1  # of that file
+Part = TypeVar("Part")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Lengths in tokens; `warmup` None stands for a model that writes no warmup."""
+
+    source: int
+    warmup: int | None
+    target: int
+
+
+@dataclass(frozen=True)
+class CheckpointSettings:
+    """What a model was trained with, and answers with whatever the command says."""
+
+    limits: Limits
+    wording: Wording
+
+    @property
+    def method(self) -> str:
+        """`sft` or `warmup`."""
+        return "sft" if self.limits.warmup is None else "warmup"
+
+    @classmethod
+    def from_config(cls, config: Config) -> CheckpointSettings:
+        """What a model that `config` trains will answer with."""
+        warmup = config.method.max_warmup_tokens if isinstance(config.method, WarmupMethod) else None
+        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens)
+        return cls(limits, Wording.from_config(config.task))
+
+    @classmethod
+    def read(cls, checkpoint: str) -> CheckpointSettings | None:
+        """Those beside a checkpoint; None for a model that this program did not train.
+
+        Raises:
+            UserError: the file is broken, or of another version.
+        """
+        file = Path(checkpoint).expanduser() / SETTINGS_FILE
+        if not file.is_file():
+            return None
+        content = read_json(file)
+        known = isinstance(content, dict) and content.get("format") == FORMAT
+        if not known or not {"limits", "wording"} <= content.keys():
+            raise UserError(
+                f"{file} is not what this version writes (format {FORMAT}): evaluate with the version that wrote it"
+            )
+        limits = _part(Limits, content["limits"], f"{file}: limits")
+        for name, limit in vars(limits).items():
+            if limit is not None and limit < 1:
+                raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
+        return cls(limits, _part(Wording, content["wording"], f"{file}: wording"))
+
+    def write(self, checkpoint: Path) -> None:
+        """Into the folder of a checkpoint."""
+        head = {"format": FORMAT, "method": self.method, "separator": SEPARATOR}
+        write_json(checkpoint / SETTINGS_FILE, {**head, **asdict(self)})
+
+    def check_asked(self, asked: CheckpointSettings) -> None:
+        """Say in one line what these, which are used, have otherwise than the command, which `asked` for its own.
+
+        A limit of warmups is not compared where one side writes none: another method is no mistake.
+
+        Raises:
+            UserError: the checkpoint was trained on another task, whose fields and metrics are not the command's.
+        """
+        if self.wording.task != asked.wording.task:
+            allowed = f"{self.wording.task}, which this checkpoint was trained on"
+            raise wrong_value("task.name", asked.wording.task, allowed)
+        keys = {
+            "source": "task.max_source_tokens",
+            "warmup": "method.max_warmup_tokens",
+            "target": "task.max_target_tokens",
+        }
+        pairs = [(key, getattr(self.limits, name), getattr(asked.limits, name)) for name, key in keys.items()]
+        pairs = [pair for pair in pairs if None not in pair]
+        for name in ("source_template", "target_template", "source_language", "target_language"):
+            pairs.append((f"task.{name}", getattr(self.wording, name), getattr(asked.wording, name)))
+        other = [f"{key} is {used!r}, not {given!r}" for key, used, given in pairs if used != given]
+        if other:
+            log.warning("the checkpoint answers as it was trained: %s", "; ".join(other))
+
+
+def _part(kind: type[Part], content: Any, where: str) -> Part:
+    """`content` of the file as the dataclass `kind`, field by field."""
+    if not isinstance(content, Mapping):
+        raise UserError(f"{where} is not a JSON object")
+    known = {field.name: field.default is not MISSING for field in fields(kind)}  # type: ignore[arg-type]
+    for name in content:
+        if name not in known:
+            raise UserError(f"{where} has {name!r}; allowed: {', '.join(known)}")
+    for name, hint in get_type_hints(kind).items():
+        if name not in content:
+            if not known[name]:
+                raise UserError(f"{where} has no {name!r}")
+        elif isinstance(hint, (type, UnionType)) and (
+            not isinstance(content[name], hint) or isinstance(content[name], bool)
+        ):
+            raise wrong_value(f"{where}.{name}", content[name], getattr(hint, "__name__", str(hint)))
+    return kind(**content)
