@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from warmup.answering.answerer import Answerer
+from warmup.answering.answerer import Answerer, encoded_batches
 from warmup.answering.substitution import other_inputs, substitute_warmups
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
@@ -48,7 +48,7 @@ def nll_given_own(answerer: Answerer, texts: list[Example]) -> float:
     sources = encode_sources(backbone, texts, LIMITS.source, "test")
     total = tokens = 0.0
     for source, target in zip(sources, encode_targets(backbone, texts, LIMITS.target, "test"), strict=True):
-        encoded = next(iter(answerer.encoded_batches([source], 1, "")))[1]
+        encoded = next(iter(encoded_batches(backbone, [source], 1, "")))[1]
         prefix = [*answerer.write_warmups(encoded)[0], backbone.separator_id]
         row = torch.tensor([[*prefix, *target]])
         if backbone.model.config.is_encoder_decoder:

@@ -1,6 +1,6 @@
 """What a step must give, from the formulas of docs/method.md alone: no code of `warmup/methods` computes anything here.
 
-Plain Hugging Face forwards, one per input (padding stands behind only, so nothing needs a mask), whole log-softmax,
+Plain Hugging Face forwards, one per input (padding stands last, so nothing needs a mask), whole log-softmax,
 coefficients in Python numbers, and autograd through a surrogate that is written out.
 """
 
@@ -63,8 +63,8 @@ def _score_input(
     allowed = (~backbone.never_in_warmup).nonzero().flatten().tolist()
     targets, warmups, entropies, drawn_from = [], [], [], []
     for row, length, cut, predicted in zip(rows, lengths, forced, logits, strict=True):
-        behind = list(range(length + 1, len(row)))
-        targets.append(predicted.log_softmax(-1)[behind, row[length + 1 :]].sum())
+        rest = list(range(length + 1, len(row)))
+        targets.append(predicted.log_softmax(-1)[rest, row[length + 1 :]].sum())
         drawn = length + (not cut)
         spread = predicted[:drawn][:, allowed].log_softmax(-1)
         warmups.append(spread[list(range(drawn)), [allowed.index(token) for token in row[:drawn]]].sum())
@@ -74,7 +74,7 @@ def _score_input(
 
 
 def _logits(backbone: Backbone, source: list[int], rows: list[list[int]]) -> Tensor:
-    """[K, L, V] what predicts each token of the rows behind one source."""
+    """[K, L, V] what predicts each token of the rows after one source."""
     longest = max(map(len, rows))
     written = torch.tensor([row + [backbone.tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
     read = torch.tensor([source] * len(rows))

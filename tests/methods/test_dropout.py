@@ -16,6 +16,7 @@ from warmup.methods.noise import input_seeds
 from warmup.methods.sampling import Warmups
 from warmup.methods.scoring import read_warmups, score_read, score_warmups, shared_dropout
 from warmup.methods.warmup import Step, warmup_loss, warmup_step
+from warmup.models.encoding import Batch
 from warmup.models.loading import Backbone
 from warmup.models.modes import SharedDropout, checkpoint_contexts
 
@@ -168,9 +169,9 @@ def test_information_gauges_are_measured_without_dropout(make_backbone) -> None:
     method = WarmupMethod(num_samples=2, max_warmup_tokens=LIMIT)
     ids, mask = batch_of(backbone)
     seeds = input_seeds(1, 2, ids, mask, LABELS)
-    _, found = warmup_loss(backbone, method, ids, mask, LABELS, seeds, measure=True)
+    _, found = warmup_loss(backbone, method, Batch(ids, mask, LABELS), seeds, measure=True)
     backbone.model.eval()
-    _, expected = warmup_loss(backbone, method, ids, mask, LABELS, seeds, measure=True)
+    _, expected = warmup_loss(backbone, method, Batch(ids, mask, LABELS), seeds, measure=True)
     for name, value in expected.items():
         if name.startswith("warmup/target_nll"):
             assert found[name] == pytest.approx(value, abs=1e-6), name
@@ -205,7 +206,7 @@ def test_gradient_checkpointing_changes_nothing_and_stays_on(make_backbone, obje
             calls = 0
             ids, mask = batch_of(backbone)
             torch.manual_seed(3)
-            loss, _ = warmup_loss(backbone, method, ids, mask, LABELS, input_seeds(1, 2, ids, mask, LABELS))
+            loss, _ = warmup_loss(backbone, method, Batch(ids, mask, LABELS), input_seeds(1, 2, ids, mask, LABELS))
             before = calls
             results.append(gradients(backbone, loss))
         assert calls == 2 * before  # each checkpointed block ran again in the backward pass

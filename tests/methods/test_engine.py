@@ -12,9 +12,10 @@ from tests.methods.oracle import recognition_sources, score, sources_of
 from warmup.config.schema import WarmupMethod
 from warmup.methods import output_layer, scoring
 from warmup.methods.noise import input_seeds
-from warmup.methods.sampling import Warmups, even_weights, sample_warmups
+from warmup.methods.sampling import Proposal, Warmups, even_weights, sample_warmups
 from warmup.methods.scoring import read_warmups, score_read, score_warmups, weigh_read
 from warmup.methods.warmup import Step, draw_warmups, warmup_loss, warmup_step
+from warmup.models.encoding import Batch
 from warmup.models.loading import Backbone
 from warmup.studies.naive import naive_loss, naive_sample, naive_scores
 
@@ -84,7 +85,7 @@ def test_warmups_are_drawn_as_the_method_says(backbone: Backbone) -> None:
         return draw_warmups(backbone, method, encoded, noise_of(backbone))
 
     found = drawn(sampling_temperature=0.5, sampling_top_p=0.8)
-    expected = sample_warmups(backbone, encoded, 6, LIMIT, noise_of(backbone), temperature=0.5, top_p=0.8)
+    expected = sample_warmups(backbone, encoded, 6, LIMIT, noise_of(backbone), Proposal(0.5, 0.8))
     assert torch.equal(found.tokens, expected.tokens)
     assert torch.equal(found.log_prior_weight, expected.log_prior_weight)
     different = drawn(sampler="without_replacement")
@@ -172,11 +173,11 @@ def test_rows_hold_no_more_tokens_than_they_may(backbone: Backbone, monkeypatch:
 def test_logits_never_exist_whole(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
     words = backbone.family.output_weight(backbone.model).shape[0]
     monkeypatch.setattr(output_layer, "MOST_LOGITS", 20 * words)
-    sizes, plain = [], output_layer._Layer.logits
-    monkeypatch.setattr(output_layer._Layer, "logits", lambda *a: sizes.append((found := plain(*a)).numel()) or found)
+    sizes, plain = [], output_layer._Chunks.logits
+    monkeypatch.setattr(output_layer._Chunks, "logits", lambda *a: sizes.append((found := plain(*a)).numel()) or found)
     ids, mask = batch_of(backbone)
     seeds = input_seeds(1, 2, ids, mask, LABELS)
-    warmup_loss(backbone, WarmupMethod(num_samples=8, max_warmup_tokens=LIMIT), ids, mask, LABELS, seeds)
+    warmup_loss(backbone, WarmupMethod(num_samples=8, max_warmup_tokens=LIMIT), Batch(ids, mask, LABELS), seeds)
     assert len(sizes) > 2 and max(sizes) <= 20 * words
 
 

@@ -12,9 +12,9 @@ from tests.conftest import ARCHITECTURES
 from tests.methods.batch import LIMIT, batch_of, gradients
 from warmup.config.schema import WarmupMethod
 from warmup.methods import output_layer
-from warmup.methods.output_layer import Positions, Totals, weigh
+from warmup.methods.output_layer import OutputLayer, Positions, Totals, weigh
 from warmup.methods.warmup import warmup_loss
-from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.encoding import IGNORED_LABEL, Batch
 
 WORDS, WIDTH = 30, 16
 DRAWN = [[2, 1], [3, 0], [1, 2]]  # positions of each of two sequences of three inputs that the sampler drew
@@ -75,7 +75,7 @@ def test_the_output_layers_gradients_are_those_of_whole_logits(
     states.requires_grad_()
     weight.requires_grad_()
     with torch.autocast("cpu", torch.bfloat16) if kind.startswith("autocast") else nullcontext():
-        found, _ = weigh(states, weight, where, forbidden, loss_of)
+        found, _ = weigh(states, OutputLayer(weight, None, forbidden), where, loss_of)
     (3 * found).backward()
     rounding = {"float64": 1e-9, "float32": 1e-5}.get(kind, 2e-2)
     assert found.dtype == wide and found.item() == pytest.approx(value.item(), rel=rounding)
@@ -95,7 +95,7 @@ def test_long_targets_in_bfloat16_teach_what_they_teach_in_float32(make_backbone
     results = []
     for narrow in (False, True):
         with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
-            loss, found = warmup_loss(backbone, method, ids, mask, labels, torch.arange(3), measure=True)
+            loss, found = warmup_loss(backbone, method, Batch(ids, mask, labels), torch.arange(3), measure=True)
         assert loss.dtype == torch.float32
         assert all(torch.tensor(value).isfinite() for value in found.values())
         results.append((loss.item(), gradients(backbone, loss)))

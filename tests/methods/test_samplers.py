@@ -15,7 +15,7 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise, input_seeds, invert
 from warmup.methods.objective import log_likelihood
 from warmup.methods.recognition import Recognition
-from warmup.methods.sampling import even_weights, sample_warmups
+from warmup.methods.sampling import Proposal, even_weights, sample_warmups
 from warmup.methods.scoring import score_warmups
 from warmup.methods.warmup import warmup_step
 from warmup.methods.without_replacement import sample_without_replacement
@@ -101,7 +101,7 @@ def test_a_proposal_is_drawn_from_and_made_up_for_by_weights(
     assert proposal.sum().item() == pytest.approx(1)
     assert bool((proposal == 0).any()) == (top_p < 1)
     encoded, noise = everything.copies(DRAWS)
-    drawn = sample_warmups(everything.backbone, encoded, 2, LIMIT, noise, temperature, top_p)
+    drawn = sample_warmups(everything.backbone, encoded, 2, LIMIT, noise, Proposal(temperature, top_p))
     index = everything.index(drawn.tokens)
     assert_frequencies(index, proposal)
     exact = everything.scores.warmup_logprob[0].detach() - proposal.log() - math.log(2)

@@ -10,11 +10,12 @@ import torch
 from tests.conftest import ARCHITECTURES
 from tests.methods.batch import LABELS, batch_of, scores_of
 from warmup.config.schema import WarmupMethod
-from warmup.methods.gauges import information_gauges, token_entropy, warmup_gauges
+from warmup.methods.gauges import information_gauges, step_gauges, token_entropy
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, as_written, sample_warmups
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
+from warmup.models.encoding import Batch
 from warmup.models.loading import Backbone
 
 
@@ -22,7 +23,7 @@ from warmup.models.loading import Backbone
 def test_sft_loss_is_the_models_own_cross_entropy(make_backbone, architecture: str) -> None:
     backbone = make_backbone(architecture)
     ids, mask = batch_of(backbone)
-    total, found = sft_loss(backbone, ids, mask, LABELS)
+    total, found = sft_loss(backbone, Batch(ids, mask, LABELS))
     count = int((LABELS >= 0).sum())
     if architecture == "llama":
         expected = 0.0
@@ -37,7 +38,7 @@ def test_sft_loss_is_the_models_own_cross_entropy(make_backbone, architecture: s
     assert total.item() == pytest.approx(expected, rel=1e-5)
     assert found["target_nll"] == pytest.approx(expected / count, rel=1e-5)
     wider = torch.cat([LABELS, torch.full((3, 5), -100)], dim=1)
-    assert sft_loss(backbone, ids, mask, wider)[0].item() == pytest.approx(total.item(), rel=1e-6)
+    assert sft_loss(backbone, Batch(ids, mask, wider))[0].item() == pytest.approx(total.item(), rel=1e-6)
 
 
 TOKENS = torch.tensor(
@@ -57,7 +58,7 @@ def test_gauges_by_hand() -> None:
     likelihood = torch.tensor(
         [[1 / 2, 1 / 4, 1 / 8, 1 / 8], [1 / 2, 1 / 2, 1 / 4, 1.0], [1 / 4, 1 / 4, 1 / 2, 1.0]]
     ).double()
-    found = warmup_gauges(WARMUPS, likelihood.log(), SHARES.log(), 1.25, LABELS, 1.0)
+    found = step_gauges(WARMUPS, likelihood.log(), SHARES.log(), 1.25, LABELS, 1.0)
     evidence = [1 / 4, 13 / 32, 1 / 3]  # sum_k v_k p(y|x,c_k)
     total = sum(map(math.log, evidence))
     # log-likelihoods in units of log 2, averaged by the normalised prior weights 1/4; 4/7, 2/7, 1/7; 1/3
@@ -73,7 +74,7 @@ def test_gauges_by_hand() -> None:
         "warmup/gain": pytest.approx((total - sum(means)) / 3),
     }
     # at temperature 1/2 squares of likelihoods are weighed: 16 : 4 : 1 : 1 for the first input
-    warmer = warmup_gauges(WARMUPS, likelihood.log(), SHARES.log(), 1.25, LABELS, 0.5)
+    warmer = step_gauges(WARMUPS, likelihood.log(), SHARES.log(), 1.25, LABELS, 0.5)
     sizes = [(16 + 4 + 1 + 1) ** 2 / (16**2 + 4**2 + 1 + 1), (8 + 4 + 1 / 2) ** 2 / (8**2 + 4**2 + 1 / 4), 36 / 18]
     assert warmer["warmup/effective_sample_size"] == pytest.approx(sum(sizes) / 3)
     assert warmer["target_nll"] == found["target_nll"] and warmer["warmup/gain"] == found["warmup/gain"]
@@ -108,7 +109,7 @@ def test_a_step_tells_the_gauges_of_its_own_warmups(backbone: Backbone) -> None:
     ids, mask = batch_of(backbone)
     method = WarmupMethod(num_samples=4, max_warmup_tokens=3, posterior_temperature=2.0, entropy_coef=0.0)
     seeds = input_seeds(1, 2, ids, mask, LABELS)
-    loss, found = warmup_loss(backbone, method, ids, mask, LABELS, seeds)
+    loss, found = warmup_loss(backbone, method, Batch(ids, mask, LABELS), seeds)
     encoded = backbone.family.encode(backbone.model, ids, mask)
     scores = scores_of(backbone, warmups := sample_warmups(backbone, encoded, 4, 3, Noise(seeds)))
     target = scores.target_logprob.detach()
@@ -131,7 +132,7 @@ def test_entropy_bonus_makes_warmups_more_varied(make_backbone) -> None:
     ids, mask = batch_of(backbone)
     entropies = []
     for step in range(15):
-        loss, found = warmup_loss(backbone, method, ids, mask, LABELS, input_seeds(1, step, ids, mask, LABELS))
+        loss, found = warmup_loss(backbone, method, Batch(ids, mask, LABELS), input_seeds(1, step, ids, mask, LABELS))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -19,7 +19,7 @@ from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.sft import sft_loss
 from warmup.models.checkpoint_settings import Limits
-from warmup.models.encoding import source_batch
+from warmup.models.encoding import Batch, source_batch
 from warmup.models.loading import Backbone
 from warmup.models.model_types import FAMILIES
 from warmup.models.modes import checkpoint_contexts
@@ -121,7 +121,7 @@ def assert_same_gradients(found: dict[str, Tensor], expected: dict[str, Tensor])
 
 
 def test_fine_tuning_has_the_likelihood_and_gradients_of_the_model(backbone: Backbone) -> None:
-    ours, _ = sft_loss(backbone, *batch_of(backbone), LABELS)
+    ours, _ = sft_loss(backbone, Batch(*batch_of(backbone), LABELS))
     found = gradients(backbone.model, ours)
     pairs = zip(SOURCES, TARGETS, strict=True)
     plain = -sum(log_probability(plain_logits(backbone.model, s, t), t, []) for s, t in pairs)

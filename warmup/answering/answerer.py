@@ -86,27 +86,10 @@ class Answerer:
         size = max(1, self.evaluation.batch_size // draws)  # a batch has one row per warmup
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
-            for chosen, encoded in self.encoded_batches(sources, size, description, shared=scored):
+            for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):
                 written = self.write_answers(encoded) if options is None else self.choose_options(encoded, options)
                 answers.update(zip(chosen, written, strict=True))
         return [answers[index] for index in range(len(sources))]
-
-    def encoded_batches(
-        self, sources: Sequence[list[int]], size: int, description: str, shared: bool = False
-    ) -> Iterator[tuple[list[int], Encoded]]:
-        """Sources in batches, sorted by length to save padding: which ones, and what the model read.
-
-        `shared`: keys and values too, for several drawings or scorings; `generate` makes its own.
-        """
-        order = sorted(range(len(sources)), key=lambda index: len(sources[index]), reverse=True)
-        device = next(self.backbone.model.parameters()).device
-        with tqdm(total=len(sources), desc=description, unit="input", leave=False, dynamic_ncols=True) as bar:
-            for start in range(0, len(order), size):
-                chosen = order[start : start + size]
-                batch = source_batch(self.backbone, [sources[index] for index in chosen])
-                ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
-                yield chosen, self.backbone.family.encode(self.backbone.model, ids, mask, shared)
-                bar.update(len(chosen))
 
     def write_answers(self, encoded: Encoded) -> list[Answer]:
         """Answers of one batch."""
@@ -194,6 +177,24 @@ class Answerer:
 
     def _text(self, ids: list[int]) -> str:
         return decoded_text(self.backbone, ids)
+
+
+def encoded_batches(
+    backbone: Backbone, sources: Sequence[list[int]], size: int, description: str, shared: bool = False
+) -> Iterator[tuple[list[int], Encoded]]:
+    """Sources (token ids) in batches, sorted by length to save padding: which ones, and what the model read.
+
+    `shared`: keys and values too, for several drawings or scorings; `generate` makes its own.
+    """
+    order = sorted(range(len(sources)), key=lambda index: len(sources[index]), reverse=True)
+    device = next(backbone.model.parameters()).device
+    with tqdm(total=len(sources), desc=description, unit="input", leave=False, dynamic_ncols=True) as bar:
+        for start in range(0, len(order), size):
+            chosen = order[start : start + size]
+            batch = source_batch(backbone, [sources[index] for index in chosen])
+            ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
+            yield chosen, backbone.family.encode(backbone.model, ids, mask, shared)
+            bar.update(len(chosen))
 
 
 def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:

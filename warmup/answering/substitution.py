@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from warmup.answering.answerer import Answerer
+from warmup.answering.answerer import Answerer, encoded_batches
 from warmup.answering.marginal import score_candidates
 from warmup.data.examples import Example
 from warmup.methods.sampling import as_written
@@ -74,7 +74,7 @@ def substitute_warmups(answerer: Answerer, examples: Sequence[Example]) -> Subst
 
 def _own_warmups(answerer: Answerer, sources: list[list[int]]) -> list[list[int]]:
     own: list[list[int]] = [[] for _ in sources]
-    for chosen, encoded in answerer.encoded_batches(sources, answerer.evaluation.batch_size, "warmups"):
+    for chosen, encoded in encoded_batches(answerer.backbone, sources, answerer.evaluation.batch_size, "warmups"):
         for index, warmup in zip(chosen, answerer.write_warmups(encoded), strict=True):
             own[index] = warmup
     return own
@@ -88,7 +88,7 @@ def _answer_given(
     assert answerer.limits.warmup is not None
     predictions = {kind: [""] * len(sources) for kind in warmups}
     nats = dict.fromkeys(warmups, 0.0)
-    for chosen, encoded in answerer.encoded_batches(sources, size, "substituted warmups"):
+    for chosen, encoded in encoded_batches(backbone, sources, size, "substituted warmups"):
         for kind, rows in warmups.items():
             targets = answerer.write_targets(encoded, [[*rows[index], backbone.separator_id] for index in chosen])
             for index, target in zip(chosen, targets, strict=True):

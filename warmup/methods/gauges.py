@@ -1,4 +1,4 @@
-"""What tells a healthy run from a collapsed one (design, section 1), averaged over the batch."""
+"""What tells a healthy run from a collapsed one (docs/method.md), averaged over the batch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from warmup.models.loading import Backbone
 
 
 @torch.no_grad()
-def warmup_gauges(
+def step_gauges(
     warmups: Warmups,
     target_logprob: Tensor,
     log_prior_weight: Tensor,

@@ -1,4 +1,4 @@
-"""The warmup objectives as pure tensor mathematics (design, section 1): no model, tokenizer or configuration.
+"""The warmup objectives as pure tensor mathematics (docs/method.md): no model, tokenizer or configuration.
 
 B inputs, K warmups of each. `target_logprob` is l_k = log p(y|x,c_k), `warmup_logprob` is s_k = log p(c_k|x), both
 sums over tokens [B, K]; a separator that was forced at the length limit counts in neither. `log_prior_weight` [B, K]
@@ -8,6 +8,7 @@ a slot without a warmup. Then p(y|x) is estimated by sum_k exp(log_prior_weight_
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,8 +29,8 @@ class Coefficients:
 
 
 def log_likelihood(target_logprob: Tensor, log_prior_weight: Tensor) -> Tensor:
-    """[B] the estimate of log p(y|x): logsumexp over K; for draws from p(c|x) the logmeanexp of the design."""
-    return (log_prior_weight + _finite(target_logprob)).logsumexp(dim=-1)
+    """[B] the estimate of log p(y|x): logsumexp over K; for draws from p(c|x) the logmeanexp."""
+    return (log_prior_weight + _clamped(target_logprob)).logsumexp(dim=-1)
 
 
 def posterior_weights(target_logprob: Tensor, log_prior_weight: Tensor, temperature: float = 1.0) -> Tensor:
@@ -37,7 +38,7 @@ def posterior_weights(target_logprob: Tensor, log_prior_weight: Tensor, temperat
 
     With temperature 1 they estimate p(c_k|x,y), consistent as K grows. Computed in float32 at least.
     """
-    return torch.softmax(log_prior_weight + _finite(target_logprob.detach()) / temperature, dim=-1)
+    return torch.softmax(log_prior_weight + _clamped(target_logprob.detach()) / temperature, dim=-1)
 
 
 def prior_weights(log_prior_weight: Tensor) -> Tensor:
@@ -57,9 +58,49 @@ def baseline_weights(target_logprob: Tensor, log_prior_weight: Tensor, kind: str
         return prior_weights(log_prior_weight)
     if kind != "loo":
         raise ValueError(f"unknown baseline {kind!r}")
-    scores = _finite(target_logprob.detach()) / temperature
+    scores = _clamped(target_logprob.detach()) / temperature
     replaced = log_prior_weight[..., None, :] + _without_own(scores, log_prior_weight)
     return torch.softmax(replaced, dim=-1).diagonal(dim1=-2, dim2=-1)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The warmups of B inputs as an objective weighs them; no gradient flows through any of it."""
+
+    target_logprob: Tensor  # [B, K] float32 at least, and finite
+    log_prior_weight: Tensor  # [B, K]
+    baseline: str  # of those that are compared with one
+    temperature: float  # of the posterior
+
+
+def marginal(scored: Scored) -> Coefficients:
+    """w_k and w_k - b_k; the value estimates log p(y|x)."""
+    given = (scored.target_logprob, scored.log_prior_weight)
+    weights = posterior_weights(*given, scored.temperature)
+    compared = baseline_weights(*given, scored.baseline, scored.temperature)
+    return Coefficients(weights, weights - compared, log_likelihood(*given))
+
+
+def vimco(scored: Scored) -> Coefficients:
+    """w_k and the leave-one-out learning signal of the K-sample bound E[logmeanexp(l)] (Mnih and Rezende 2016)."""
+    given = (scored.target_logprob, scored.log_prior_weight)
+    prior, likelihood = prior_weights(scored.log_prior_weight), log_likelihood(*given)
+    left_out = (scored.log_prior_weight[..., None, :] + _without_own(*given)).logsumexp(-1)
+    signal = torch.where(_alone(prior) | (prior == 0), 0.0, likelihood[..., None] - left_out)
+    return Coefficients(posterior_weights(*given), signal, likelihood)
+
+
+def elbo(scored: Scored) -> Coefficients:
+    """1/K and (l_k - mean_{j != k} l_j) / K, of the bound E[mean(l)] (RLOO; JEPO and LaTRO)."""
+    scores, prior = scored.target_logprob, prior_weights(scored.log_prior_weight)
+    others = _without_own(scores, scored.log_prior_weight).diagonal(dim1=-2, dim2=-1)
+    signal = torch.where(_alone(prior), 0.0, prior * (scores - others))
+    return Coefficients(prior, signal, (prior * scores).sum(-1))
+
+
+# `vimco` and `elbo` are for draws from p(c|x) itself; with K = 1 there is nothing to leave out: no warmup term.
+# `resample` is none of these: it learns from one warmup alone (`resampled` here, `_resample` in warmup.py).
+OBJECTIVES: dict[str, Callable[[Scored], Coefficients]] = {"marginal": marginal, "vimco": vimco, "elbo": elbo}
 
 
 def coefficients(
@@ -69,31 +110,11 @@ def coefficients(
     baseline: str = "mean",
     temperature: float = 1.0,
 ) -> Coefficients:
-    """Coefficients of `marginal`, `vimco` or `elbo` (design, section 1).
-
-    marginal: w_k and w_k - b_k; its value estimates log p(y|x).
-    vimco: w_k and the leave-one-out learning signal of the K-sample bound E[logmeanexp(l)] (Mnih and Rezende 2016).
-    elbo: 1/K and (l_k - mean_{j != k} l_j) / K, of the bound E[mean(l)] (RLOO; JEPO and LaTRO).
-    The last two are for draws from p(c|x) itself; with K = 1 there is nothing to leave out, and the warmup term is 0.
-    """
-    scores = _finite(target_logprob.detach())
-    likelihood = log_likelihood(scores, log_prior_weight)
-    if objective == "marginal":
-        weights = posterior_weights(scores, log_prior_weight, temperature)
-        return Coefficients(
-            weights, weights - baseline_weights(scores, log_prior_weight, baseline, temperature), likelihood
-        )
-    prior = prior_weights(log_prior_weight)
-    alone = prior == 1.0  # a single warmup has no others to be compared with
-    others = _without_own(scores, log_prior_weight)
-    if objective == "vimco":
-        left_out = (log_prior_weight[..., None, :] + others).logsumexp(-1)
-        signal = torch.where(alone | (prior == 0), 0.0, likelihood[..., None] - left_out)
-        return Coefficients(posterior_weights(scores, log_prior_weight), signal, likelihood)
-    if objective == "elbo":
-        signal = torch.where(alone, 0.0, prior * (scores - others.diagonal(dim1=-2, dim2=-1)))
-        return Coefficients(prior, signal, (prior * scores).sum(-1))
-    raise ValueError(f"unknown objective {objective!r}")
+    """Coefficients of one of `OBJECTIVES`."""
+    if objective not in OBJECTIVES:
+        raise ValueError(f"unknown objective {objective!r}")
+    scores = _clamped(target_logprob.detach())
+    return OBJECTIVES[objective](Scored(scores, log_prior_weight, baseline, temperature))
 
 
 def resampled(weights: Tensor, baseline: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -114,8 +135,8 @@ def resampled(weights: Tensor, baseline: Tensor, uniform: Tensor) -> tuple[Tenso
 
 def surrogate_loss(target_logprob: Tensor, warmup_logprob: Tensor, parts: Coefficients) -> Tensor:
     """[B] a loss of value `-parts.value` and gradient -(sum_k target grad l_k + sum_k warmup grad s_k)."""
-    target = (parts.target.detach() * _finite(target_logprob)).sum(-1)
-    warmup = (parts.warmup.detach() * _finite(warmup_logprob)).sum(-1)
+    target = (parts.target.detach() * _clamped(target_logprob)).sum(-1)
+    warmup = (parts.warmup.detach() * _clamped(warmup_logprob)).sum(-1)
     return (target + warmup).detach() - parts.value.detach() - target - warmup
 
 
@@ -130,13 +151,18 @@ def allocate(target_logprob: Tensor, extra: int) -> Tensor:
     In proportion to the standard error of the estimate of p(y|x), sqrt(K0 / ESS - 1) relative to its mean (Neyman
     allocation), in whole numbers by largest remainders; evenly where no input is uncertain. Sums to `extra`.
     """
-    weights = torch.softmax(_finite(target_logprob.detach()), dim=-1)
+    weights = torch.softmax(_clamped(target_logprob.detach()), dim=-1)
     spread = (weights.shape[-1] / effective_sample_size(weights) - 1).clamp(min=0).sqrt().double()
     share = extra * (spread / spread.sum() if spread.sum() > 0 else torch.full_like(spread, 1 / len(spread)))
     whole = share.floor().long()
     left = extra - int(whole.sum())
     whole[(share - whole).topk(left).indices] += 1
     return whole
+
+
+def _alone(prior: Tensor) -> Tensor:
+    """[B, K] whether a warmup has no others to be compared with."""
+    return prior == 1.0
 
 
 def _without_own(scores: Tensor, log_prior_weight: Tensor) -> Tensor:
@@ -150,6 +176,6 @@ def _without_own(scores: Tensor, log_prior_weight: Tensor) -> Tensor:
     return torch.where(own, (weights * apart).sum(-1, keepdim=True), apart)
 
 
-def _finite(values: Tensor) -> Tensor:
+def _clamped(values: Tensor) -> Tensor:
     wide = values if values.dtype == torch.float64 else values.float()
     return wide.clamp(min=LOWEST)

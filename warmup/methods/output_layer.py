@@ -44,60 +44,54 @@ class Totals:
     warmup_entropy: Tensor  # of the distributions that warmup tokens were drawn from, in nats
 
 
+@dataclass(frozen=True)
+class OutputLayer:
+    """What makes logits of states."""
+
+    weight: Tensor  # [V, W]
+    bias: Tensor | None  # [V]; like the weight, it gets its gradient if it wants one
+    forbidden: Tensor  # [V] true for tokens that cannot be drawn into a warmup
+
+
 Loss = Callable[[Totals, slice], Tensor]  # totals [b, G / B] of some inputs, which ones -> their losses [b]
 
 
-def weigh(
-    states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, loss: Loss, bias: Tensor | None = None
-) -> tuple[Tensor, Totals]:
+def weigh(states: Tensor, layer: OutputLayer, positions: Positions, loss: Loss) -> tuple[Tensor, Totals]:
     """The sum of all inputs' losses, differentiable, and the totals [B, G / B] without gradient.
 
     Args:
         states: [N, W] what the output layer reads at each position.
-        weight: [V, W] the output layer.
-        forbidden: [V] true for tokens that cannot be drawn into a warmup.
         loss: is called with the totals of a few inputs at a time, which require gradients.
-        bias: [V] added to the logits; it gets its gradient if it wants one.
     """
     record: list[Totals] = []
-    value = _Weighed.apply(states, weight, bias, positions, forbidden, loss, record)
+    weighing = _Weighing(_Chunks(states, layer, positions), loss, record)
+    value = _Weighed.apply(states, layer.weight, layer.bias, weighing)
     return value, _joined(record)
 
 
 @torch.no_grad()
-def totals_of(
-    states: Tensor, weight: Tensor, positions: Positions, forbidden: Tensor, bias: Tensor | None = None
-) -> Totals:
+def totals_of(states: Tensor, layer: OutputLayer, positions: Positions) -> Totals:
     """The totals [B, G / B] alone."""
-    layer = _Layer(states, weight, bias, positions, forbidden)
-    return _joined([layer.read(group)[0] for group in layer.groups()])
+    chunks = _Chunks(states, layer, positions)
+    return _joined([chunks.read(group)[0] for group in chunks.groups()])
 
 
 class _Weighed(torch.autograd.Function):
     """Computes the gradient in the forward pass, while the logits are there."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        states: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        positions: Positions,
-        forbidden: Tensor,
-        loss: Loss,
-        record: list,
-    ) -> Tensor:
-        layer = _Layer(states, weight, bias, positions, forbidden)
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, weighing: _Weighing) -> Tensor:
+        chunks = weighing.chunks
         leaves = zip((states, weight, bias), ctx.needs_input_grad, strict=False)
         sums = [torch.zeros_like(leaf) if leaf is not None and wanted else None for leaf, wanted in leaves]
-        value = torch.zeros((), dtype=layer.wide, device=states.device)
-        for group in layer.groups():
-            totals, kept = layer.read(group)
-            record.append(totals)
-            slopes, part = _slopes(totals, loss, slice(group.first_input, group.last_input))
+        value = torch.zeros((), dtype=chunks.wide, device=states.device)
+        for group in chunks.groups():
+            totals, kept = chunks.read(group)
+            weighing.record.append(totals)
+            slopes, part = _slopes(totals, weighing.loss, slice(group.first_input, group.last_input))
             value += part
             if any(part is not None for part in sums):
-                layer.backward(group, kept, slopes, *sums)
+                chunks.backward(group, kept, slopes, *sums)
         ctx.gradients = sums
         return value
 
@@ -105,7 +99,7 @@ class _Weighed(torch.autograd.Function):
     def backward(ctx: Any, scale: Tensor) -> tuple[Tensor | None, ...]:
         gradients = tuple(None if part is None else part.mul_(scale) for part in ctx.gradients)
         del ctx.gradients  # scaled in place: a second pass must fail, not be wrong
-        return (*gradients, None, None, None, None)  # one for each argument of `forward`
+        return (*gradients, None)  # one for each argument of `forward`
 
 
 def _slopes(totals: Totals, loss: Loss, inputs: slice) -> tuple[Totals, Tensor]:
@@ -123,13 +117,13 @@ class _Group:
     """Consecutive inputs whose logits are there together, and their positions: first those that were drawn."""
 
     first_input: int
-    last_input: int  # the one behind
+    last_input: int  # the one after them
     order: Tensor  # [n] indices of positions
     drawn: int
 
 
 @dataclass(frozen=True)
-class _Read:
+class _Chunk:
     """What the backward pass needs of a chunk of positions."""
 
     rows: Tensor  # [n] indices of positions
@@ -139,18 +133,18 @@ class _Read:
     logits: Tensor | None  # [n, V], where the chunk is the only one
 
 
-class _Layer:
-    def __init__(
-        self, states: Tensor, weight: Tensor, bias: Tensor | None, positions: Positions, forbidden: Tensor
-    ) -> None:
+class _Chunks:
+    """The output layer at all positions, as many at a time as may be."""
+
+    def __init__(self, states: Tensor, layer: OutputLayer, positions: Positions) -> None:
         device = states.device.type
         narrow = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
-        self.dtype = torch.get_autocast_dtype(device) if narrow else weight.dtype
+        self.dtype = torch.get_autocast_dtype(device) if narrow else layer.weight.dtype
         self.wide = torch.float64 if self.dtype == torch.float64 else torch.float32
-        self.states, self.weight = states, weight.detach().to(self.dtype)
-        self.bias = None if bias is None else bias.detach().to(self.wide)
-        self.positions, self.forbidden = positions, forbidden
-        self.most_rows = max(1, MOST_LOGITS // weight.shape[0])
+        self.states, self.weight = states.detach(), layer.weight.detach().to(self.dtype)
+        self.bias = None if layer.bias is None else layer.bias.detach().to(self.wide)
+        self.positions, self.forbidden = positions, layer.forbidden
+        self.most_rows = max(1, MOST_LOGITS // layer.weight.shape[0])
 
     def groups(self) -> Iterator[_Group]:
         """As many inputs at a time as `MOST_LOGITS` allows, at least one."""
@@ -179,14 +173,14 @@ class _Layer:
 
     def logits(self, rows: Tensor, drawn: int) -> Tensor:
         """[n, V] in float32 at least, forbidden tokens ruled out where a warmup was drawn."""
-        with _plain(self.states):
+        with _without_autocast(self.states):
             logits = (self.states[rows].to(self.dtype) @ self.weight.T).to(self.wide)
             if self.bias is not None:
                 logits += self.bias
         logits[:drawn].masked_fill_(self.forbidden, NEVER)
         return logits
 
-    def read(self, group: _Group) -> tuple[Totals, list[_Read]]:
+    def read(self, group: _Group) -> tuple[Totals, list[_Chunk]]:
         """The totals [b, G / B] of a group of inputs; its logits are kept where they all fit."""
         inputs, per_input = group.last_input - group.first_input, self.positions.sequences_per_input
         shape = (3, inputs * per_input)
@@ -203,13 +197,13 @@ class _Layer:
             sums[1].index_add_(0, sequences[:drawn], logprob[:drawn])
             sums[2].index_add_(0, sequences[:drawn], entropy)
             whole = len(rows) == len(group.order)
-            kept.append(_Read(rows, drawn, normaliser, entropy, logits if whole else None))
+            kept.append(_Chunk(rows, drawn, normaliser, entropy, logits if whole else None))
         return Totals(*sums.view(3, inputs, per_input)), kept
 
     def backward(
         self,
         group: _Group,
-        kept: list[_Read],
+        kept: list[_Chunk],
         slopes: Totals,
         to_states: Tensor | None,
         to_weight: Tensor | None,
@@ -243,7 +237,7 @@ class _Layer:
             if to_bias is not None:
                 to_bias += gradient.sum(0)
             narrow = gradient.to(self.dtype)
-            with _plain(self.states):
+            with _without_autocast(self.states):
                 if to_states is not None:
                     to_states[rows] = (narrow @ self.weight).to(to_states.dtype)
                 if to_weight is not None and to_weight.dtype == self.dtype:
@@ -252,10 +246,19 @@ class _Layer:
                     to_weight += narrow.T @ self.states[rows].to(self.dtype)
 
 
-def _plain(like: Tensor) -> AbstractContextManager[None]:
-    """No autocast: the types are chosen here."""
+def _without_autocast(like: Tensor) -> AbstractContextManager[None]:
+    """The types are chosen here."""
     device = like.device.type
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
+
+
+@dataclass(frozen=True)
+class _Weighing:
+    """What `_Weighed` needs beside its leaves."""
+
+    chunks: _Chunks
+    loss: Loss
+    record: list[Totals]  # of all groups, to be filled
 
 
 def _joined(parts: list[Totals]) -> Totals:

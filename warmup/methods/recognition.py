@@ -17,7 +17,7 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.output_layer import Totals
 from warmup.methods.sampling import Warmups, beside, even_weights, sample_warmups
-from warmup.methods.scoring import Read, read_warmups, score_read, shared_dropout, weigh_read
+from warmup.methods.scoring import Reading, read_warmups, score_read, shared_dropout, weigh_read
 from warmup.models.encoding import IGNORED_LABEL, source_batch
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
@@ -30,7 +30,7 @@ class Recognition:
 
     warmups: Warmups
     from_prior: int
-    read: Read  # all of them behind source and target, with gradient
+    read: Reading  # all of them after source and target, with gradient
     logprob: Tensor  # [B, K] log q(c_k|x,y)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Drawing warmups from the model's own distribution p(c|x), or from a proposal made of it.
 
 A warmup token is drawn from the model's softmax over ordinary tokens and the separator. A warmup ends when the
-separator is drawn; behind `max_warmup_tokens` tokens nothing is drawn, the separator is forced, and that choice
+separator is drawn; after `max_warmup_tokens` tokens nothing is drawn, the separator is forced, and that choice
 counts nowhere. So the probabilities of all warmups sum to one.
 """
 
@@ -24,10 +24,39 @@ NEVER = -1e9  # instead of -inf, whose product with a zero probability is NaN
 
 
 @dataclass(frozen=True)
+class Proposal:
+    """The distribution q that warmup tokens are drawn from: p(c|x) at another temperature, cut to a nucleus.
+
+    A nucleus (`top_p` below 1) never draws what lies outside it: the estimate is then of the sum over the nucleus, a
+    lower bound on p(y|x).
+    """
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+
+    @property
+    def is_model(self) -> bool:
+        """Whether q is p(c|x) itself."""
+        return self.temperature == self.top_p == 1.0
+
+    def logprob(self, logprob: Tensor) -> Tensor:
+        """[N, V] log q of the next tokens, from log p: cut to the fewest tokens that hold `top_p` of it."""
+        if self.is_model:
+            return logprob
+        warmed = (logprob / self.temperature).log_softmax(-1)
+        if self.top_p == 1.0:
+            return warmed
+        ordered, order = warmed.sort(-1, descending=True)
+        before = ordered.exp().cumsum(-1) - ordered.exp()
+        outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= self.top_p)
+        return warmed.masked_fill(outside, NEVER).log_softmax(-1)
+
+
+@dataclass(frozen=True)
 class Warmups:
     """K warmups of each of B inputs; M is the length limit. Kept in main memory, where their layout is decided."""
 
-    tokens: Tensor  # [B, K, M], the warmup's own tokens, padding behind
+    tokens: Tensor  # [B, K, M], the warmup's own tokens, then padding
     lengths: Tensor  # [B, K], without the separator
     forced: Tensor  # [B, K], true where the limit was reached before a separator was drawn
     # [B, K] log of what each warmup stands for, so that p(y|x) is estimated by sum_k exp(log_prior_weight_k + l_k).
@@ -82,35 +111,29 @@ def sample_warmups(
     num_samples: int,
     max_warmup_tokens: int,
     noise: Noise,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
+    proposal: Proposal = Proposal(),  # noqa: B008 - it never changes
 ) -> Warmups:
     """Draw `num_samples` independent warmups per input, each source read once.
 
-    With another temperature or a nucleus (`top_p` below 1) the draws come from a proposal q, and `log_prior_weight` is
-    log p(c|x) - log q(c) - log K. A nucleus never draws what lies outside it: the estimate is then of the sum over the
-    nucleus, a lower bound on p(y|x).
-
-    The caller switches dropout off, so that what is drawn from is what is scored.
+    With a proposal q that is not the model, `log_prior_weight` is log p(c|x) - log q(c) - log K. The caller switches
+    dropout off, so that what is drawn from is what is scored.
     """
-    settings = (num_samples, max_warmup_tokens, temperature, top_p)
+    settings = (num_samples, max_warmup_tokens, proposal)
     uniform = noise.uniform(num_samples, max_warmup_tokens).flatten(0, 1)
-    parts = decode(backbone, encoded, _draw_all, settings, uniform)
-    if encoded.ids.is_meta:
-        return _longest(len(encoded.ids), num_samples, max_warmup_tokens)
-    return Warmups(*map(in_main_memory, parts))
+    parts = run_loop(backbone, encoded, _draw_all, settings, uniform)
+    return Warmups(*(part.cpu() for part in parts))
 
 
 def _draw_all(
     backbone: Backbone,
-    settings: tuple[int, int, float, float],
+    settings: tuple[int, int, Proposal],
     may_ask: bool,
     never: Tensor,
     uniform: Tensor,
     encoded: Encoded,
 ) -> tuple[Tensor, ...]:
     """Tokens [B, K, M]; lengths, whether the separator was forced and weights [B, K]. `uniform` is [B * K, M]."""
-    num_samples, limit, temperature, top_p = settings
+    num_samples, limit, proposal = settings
     model, family, batch = backbone.model, backbone.family, len(encoded.ids)
     logits, state = family.prefill(model, encoded, num_samples, limit)
     logits = logits.repeat_interleave(num_samples, dim=0)
@@ -120,11 +143,11 @@ def _draw_all(
     columns: list[Tensor] = []
     for position in range(limit):
         logprob = warmup_logits(logits, never).log_softmax(-1)
-        proposal = logprob if temperature == top_p == 1.0 else _proposal(logprob, temperature, top_p)
-        drawn = invert(proposal.double().exp(), uniform[:, position])
-        if proposal is not logprob:
+        of_proposal = proposal.logprob(logprob)
+        drawn = invert(of_proposal.double().exp(), uniform[:, position])
+        if not proposal.is_model:
             own = own + torch.where(ended, 0.0, _at(logprob, drawn))
-            proposed = proposed + torch.where(ended, 0.0, _at(proposal, drawn))
+            proposed = proposed + torch.where(ended, 0.0, _at(of_proposal, drawn))
         ended = ended | (drawn == backbone.separator_id)
         lengths = lengths + ~ended
         columns.append(torch.where(ended, backbone.tokenizer.pad_token_id, drawn))
@@ -138,10 +161,10 @@ def _draw_all(
     return tokens, *(part.view(batch, num_samples) for part in (lengths, ~ended, weight))
 
 
-def decode(
+def run_loop(
     backbone: Backbone, encoded: Encoded, loop: Callable[..., tuple[Tensor, ...]], settings: Any, numbers: Tensor
 ) -> tuple[Tensor, ...]:
-    """A loop that writes behind sources which are read already: a CUDA graph on CUDA, if the loop can be one.
+    """A loop that continues sources which are read already: a CUDA graph on CUDA, if the loop can be one.
 
     It is called with the backbone, `settings`, whether it may look at a value to stop early, the tokens that no warmup
     may hold, `numbers` [B or B * K, ...] and the sources.
@@ -160,29 +183,6 @@ def decode(
 
     inputs = (never, numbers, *encoded.padded(SAME_LENGTH).parts())
     return backbone.recordings.run(model, on_tensors, inputs, (loop, settings))
-
-
-def in_main_memory(values: Tensor) -> Tensor:
-    """A copy there; of a meta tensor, which has no values, zeros."""
-    return torch.zeros(values.shape, dtype=values.dtype) if values.is_meta else values.cpu()
-
-
-def _longest(batch: int, count: int, limit: int) -> Warmups:
-    """What stands for drawn warmups where only operations are counted: as long as can be, and all different."""
-    tokens = torch.arange(2, 2 + count)[None, :, None].expand(batch, count, limit)
-    lengths = torch.full((batch, count), limit)
-    return Warmups(tokens, lengths, torch.ones_like(lengths, dtype=torch.bool), even_weights(batch, count))
-
-
-def _proposal(logprob: Tensor, temperature: float, top_p: float) -> Tensor:
-    """Log-probabilities [N, V] at another temperature, cut to the fewest tokens that hold `top_p` of it."""
-    warmed = (logprob / temperature).log_softmax(-1)
-    if top_p == 1.0:
-        return warmed
-    ordered, order = warmed.sort(-1, descending=True)
-    before = ordered.exp().cumsum(-1) - ordered.exp()
-    outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= top_p)
-    return warmed.masked_fill(outside, NEVER).log_softmax(-1)
 
 
 def _at(logprob: Tensor, tokens: Tensor) -> Tensor:

@@ -1,18 +1,17 @@
-"""Scoring warmups and the targets behind them: each input's different warmups stand in one row, read once.
+"""Scoring warmups and the targets after them: each input's different warmups stand in one row, read once.
 
 A continuation is `c_1 .. c_m <sep> y_1 .. y_n </s>`. Shapes: B inputs, K continuations of each, L tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from warmup.methods.output_layer import Positions, Totals, totals_of, weigh
+from warmup.methods.output_layer import Loss, OutputLayer, Positions, Totals, totals_of, weigh
 from warmup.methods.sampling import Warmups
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
@@ -33,7 +32,7 @@ class Continuations:
 
 
 @dataclass(frozen=True)
-class Read:
+class Reading:
     """Continuations that the model has read, short of the output layer: N positions that predict a chosen token."""
 
     states: Tensor  # [N, W], with gradient where it is enabled
@@ -61,7 +60,7 @@ PER_POSITION = ("states", "tokens", "inputs", "slots", "drawn")
 
 
 def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -> Continuations:
-    """Write each target [B, T] (labels padded with -100) behind each of its input's warmups, without gaps."""
+    """Write each target [B, T] (labels padded with -100) after each of its input's warmups, without gaps."""
     batch, count, limit = warmups.tokens.shape
     lengths = warmups.lengths[..., None]
     target_lengths = (labels != IGNORED_LABEL).sum(-1)[:, None, None]
@@ -85,9 +84,9 @@ def read_warmups(
     warmups: Warmups,
     labels: Tensor,
     dropout: SharedDropout | None = None,
-    earlier: Read | None = None,
-) -> Read:
-    """Read each input's different warmups, and the target behind each; equal warmups are read once.
+    earlier: Reading | None = None,
+) -> Reading:
+    """Read each input's different warmups, and the target after each; equal warmups are read once.
 
     `labels` [B, T] without any target token (all -100) leave the warmups alone. `earlier` has read the first of these
     warmups already; they are not read again.
@@ -109,7 +108,7 @@ def read_warmups(
     if earlier is None:
         return read
     joined = {name: torch.cat([getattr(earlier, name), getattr(read, name)]) for name in PER_POSITION}
-    return Read(**joined, copies=slots)
+    return Reading(**joined, copies=slots)
 
 
 def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> SharedDropout:
@@ -118,8 +117,8 @@ def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> Sh
     return SharedDropout(backbone.family.reader(backbone.model), len(labels), longest)
 
 
-def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Read:
-    """Read targets [B, T] written straight behind their sources, as SFT trains them."""
+def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Reading:
+    """Read targets [B, T] written straight after their sources, as SFT trains them."""
     present = (labels != IGNORED_LABEL).cpu()[:, None]
     tokens = labels.cpu()[:, None].masked_fill(~present, backbone.tokenizer.pad_token_id)
     rows = Continuations(tokens, present, torch.zeros_like(present), present)
@@ -157,12 +156,12 @@ def _states(
 
 def _chosen(
     rows: Continuations, states: Tensor, chosen: Tensor, inputs: Tensor, own_slots: Tensor, copies: Tensor
-) -> Read:
+) -> Reading:
     """Positions of warmup and target tokens in the chosen [B', K'] continuations of `inputs` [B']."""
     wanted = (rows.warmup_part | rows.target_part) & chosen[..., None]
     row, column, place = wanted.nonzero(as_tuple=True)
     flat = (row * wanted.shape[1] + column) * wanted.shape[2] + place
-    return Read(
+    return Reading(
         states.flatten(0, 2)[flat.to(states.device)],
         rows.tokens[row, column, place],
         inputs[row],
@@ -172,7 +171,7 @@ def _chosen(
     )
 
 
-def weigh_read(backbone: Backbone, read: Read, loss: Callable[[Totals, slice], Tensor]) -> tuple[Tensor, Totals]:
+def weigh_read(backbone: Backbone, read: Reading, loss: Loss) -> tuple[Tensor, Totals]:
     """The sum of a loss over all inputs, differentiable, and the totals [B, K] without gradient.
 
     `loss` is called with the totals [b, K] of a few inputs at a time, and the slice of the batch that they are.
@@ -184,28 +183,26 @@ def weigh_read(backbone: Backbone, read: Read, loss: Callable[[Totals, slice], T
     def of_copies(totals: Totals, inputs: slice) -> Tensor:
         return loss(_copied(totals, copies[inputs]), inputs)
 
-    weight, bias = _output_layer(backbone)
-    forbidden = backbone.never_in_warmup.to(device)
-    value, totals = weigh(read.states[order.to(device)], weight, positions, forbidden, of_copies, bias)
+    value, totals = weigh(read.states[order.to(device)], _output_layer(backbone, device), positions, of_copies)
     return value, _copied(totals, copies)
 
 
 @torch.no_grad()
-def score_read(backbone: Backbone, read: Read, targets_only: bool = False) -> Totals:
+def score_read(backbone: Backbone, read: Reading, targets_only: bool = False) -> Totals:
     """The totals [B, K] alone, without gradient; `targets_only` spares the output layer the warmups' tokens."""
     if targets_only:
         kept = (~read.drawn).nonzero().squeeze(-1)
         flat = {name: getattr(read, name)[kept] for name in PER_POSITION[1:]}
-        read = Read(states=read.states[kept.to(read.states.device)], **flat, copies=read.copies)
+        read = Reading(states=read.states[kept.to(read.states.device)], **flat, copies=read.copies)
     order, positions = read.positions()
     device = read.states.device
-    weight, bias = _output_layer(backbone)
-    forbidden = backbone.never_in_warmup.to(device)
-    return _copied(totals_of(read.states[order.to(device)], weight, positions, forbidden, bias), read.copies.to(device))
+    totals = totals_of(read.states[order.to(device)], _output_layer(backbone, device), positions)
+    return _copied(totals, read.copies.to(device))
 
 
-def _output_layer(backbone: Backbone) -> tuple[Tensor, Tensor | None]:
-    return backbone.family.output_weight(backbone.model), backbone.family.output_bias(backbone.model)
+def _output_layer(backbone: Backbone, device: torch.device) -> OutputLayer:
+    model, family = backbone.model, backbone.family
+    return OutputLayer(family.output_weight(model), family.output_bias(model), backbone.never_in_warmup.to(device))
 
 
 @torch.no_grad()

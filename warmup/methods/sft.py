@@ -5,15 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 
 from warmup.methods.scoring import read_targets, weigh_read
-from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.encoding import IGNORED_LABEL, Batch
 from warmup.models.loading import Backbone
 
 
-def sft_loss(
-    backbone: Backbone, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-) -> tuple[Tensor, dict[str, float]]:
+def sft_loss(backbone: Backbone, batch: Batch) -> tuple[Tensor, dict[str, float]]:
     """The sum over the batch of -log p(y|x), and the gauges of the step."""
-    encoded = backbone.family.encode(backbone.model, input_ids, attention_mask, shared=False)
-    read = read_targets(backbone, encoded, labels)
+    encoded = backbone.family.encode(backbone.model, batch.input_ids, batch.attention_mask, shared=False)
+    read = read_targets(backbone, encoded, batch.labels)
     total, _ = weigh_read(backbone, read, lambda totals, _: -totals.target_logprob.sum(-1))
-    return total, {"target_nll": total.item() / int((labels != IGNORED_LABEL).sum())}
+    return total, {"target_nll": total.item() / int((batch.labels != IGNORED_LABEL).sum())}

@@ -1,15 +1,16 @@
-"""One training step of the warmup method: sample, score, weigh (design, section 1)."""
+"""One training step of the warmup method: sample, score, weigh (docs/method.md)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from warmup.config.schema import WarmupMethod
-from warmup.methods.gauges import information_gauges, token_entropy, warmup_gauges
+from warmup.methods.gauges import information_gauges, step_gauges, token_entropy
 from warmup.methods.noise import Noise
 from warmup.methods.objective import (
     allocate,
@@ -23,10 +24,10 @@ from warmup.methods.objective import (
 )
 from warmup.methods.output_layer import Totals
 from warmup.methods.recognition import Recognition
-from warmup.methods.sampling import Warmups, beside, even_weights, in_main_memory, sample_warmups
-from warmup.methods.scoring import Read, read_warmups, score_read, shared_dropout, weigh_read
+from warmup.methods.sampling import Proposal, Warmups, beside, even_weights, sample_warmups
+from warmup.methods.scoring import Reading, read_warmups, score_read, shared_dropout, weigh_read
 from warmup.methods.without_replacement import sample_without_replacement
-from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.encoding import IGNORED_LABEL, Batch
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 from warmup.models.modes import SharedDropout, dropout_off, evaluation_mode
@@ -47,9 +48,7 @@ class Step:
 def warmup_loss(
     backbone: Backbone,
     method: WarmupMethod,
-    input_ids: Tensor,
-    attention_mask: Tensor,
-    labels: Tensor,
+    batch: Batch,
     seeds: Tensor,
     measure: bool = False,
 ) -> tuple[Tensor, dict[str, float]]:
@@ -62,45 +61,54 @@ def warmup_loss(
         seeds: [B] of each example's random numbers (`noise.input_seeds`).
         measure: also tell what the target's likelihood is with another input's warmup and with none.
     """
-    encoded = backbone.family.encode(backbone.model, input_ids, attention_mask)
-    step = warmup_step(backbone, method, encoded, labels, Noise(seeds))
-    gauges = warmup_gauges(
+    encoded = backbone.family.encode(backbone.model, batch.input_ids, batch.attention_mask)
+    step = warmup_step(backbone, method, encoded, batch.labels, Noise(seeds))
+    gauges = step_gauges(
         step.warmups,
         step.target_logprob,
         step.log_prior_weight,
         token_entropy(step.measured, step.entropy),
-        labels,
+        batch.labels,
         method.posterior_temperature,
     )
     if measure:
         with evaluation_mode(backbone.model.modules()):
-            gauges |= information_gauges(backbone, encoded, step.warmups, labels)
+            gauges |= information_gauges(backbone, encoded, step.warmups, batch.labels)
     return step.loss, gauges
-
-
-def warmup_step(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise) -> Step:
-    """Sample, score and weigh the warmups of a batch whose sources have been read."""
-    how = _resample if method.objective == "resample" else _weigh_all
-    return how(backbone, method, encoded, labels, noise)
 
 
 def draw_warmups(backbone: Backbone, method: WarmupMethod, encoded: Encoded, noise: Noise) -> Warmups:
     """K warmups of each input from its source alone; dropout and gradient checkpointing are off meanwhile."""
+    count, limit = method.num_samples, method.max_warmup_tokens
     with evaluation_mode(backbone.model.modules()):
         if method.sampler == "without_replacement":
-            return sample_without_replacement(backbone, encoded, method.num_samples, method.max_warmup_tokens, noise)
-        return sample_warmups(
-            backbone,
-            encoded,
-            method.num_samples,
-            method.max_warmup_tokens,
-            noise,
-            method.sampling_temperature,
-            method.sampling_top_p,
-        )
+            return sample_without_replacement(backbone, encoded, count, limit, noise)
+        proposal = Proposal(method.sampling_temperature, method.sampling_top_p)
+        return sample_warmups(backbone, encoded, count, limit, noise, proposal)
 
 
-def _weigh_all(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise) -> Step:
+Draw = Callable[[Backbone, WarmupMethod, Encoded, Noise], Warmups]
+
+
+def warmup_step(
+    backbone: Backbone,
+    method: WarmupMethod,
+    encoded: Encoded,
+    labels: Tensor,
+    noise: Noise,
+    draw: Draw = draw_warmups,
+) -> Step:
+    """Sample, score and weigh the warmups of a batch whose sources have been read.
+
+    `draw` is for those that count operations on tensors without values, from which nothing can be drawn.
+    """
+    how = _resample if method.objective == "resample" else _weigh_all
+    return how(backbone, method, encoded, labels, noise, draw)
+
+
+def _weigh_all(
+    backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise, draw: Draw
+) -> Step:
     """Objectives that weigh all K warmups with gradient."""
     dropout = shared_dropout(backbone, method.max_warmup_tokens, labels)
     recognition = None
@@ -111,7 +119,7 @@ def _weigh_all(backbone: Backbone, method: WarmupMethod, encoded: Encoded, label
     elif method.sampler == "adaptive":
         warmups, read = _adaptive(backbone, method, encoded, labels, noise, dropout)
     else:
-        warmups = draw_warmups(backbone, method, encoded, noise)
+        warmups = draw(backbone, method, encoded, noise)
         read = read_warmups(backbone, encoded, warmups, labels, dropout)
     drawn_weight = warmups.log_prior_weight.to(encoded.ids.device)
 
@@ -136,7 +144,7 @@ def _weigh_all(backbone: Backbone, method: WarmupMethod, encoded: Encoded, label
 
 def _adaptive(
     backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise, dropout: SharedDropout
-) -> tuple[Warmups, Read]:
+) -> tuple[Warmups, Reading]:
     """A budget of `num_samples` warmups per input on average, half of it spent where the first half is undecided.
 
     Every input gets half of its share; the other halves go to inputs whose weights are the least even.
@@ -167,12 +175,14 @@ def _adaptive(
     return warmups, read_warmups(backbone, encoded, warmups, labels, dropout, read)
 
 
-def _resample(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise) -> Step:
+def _resample(
+    backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels: Tensor, noise: Noise, draw: Draw
+) -> Step:
     """Posterior resampling: the K are scored without gradient or dropout, and one of them is learnt from.
 
     The baseline is sampled too: a second warmup, without its target, whose gradient is subtracted.
     """
-    warmups = draw_warmups(backbone, method, encoded, noise)
+    warmups = draw(backbone, method, encoded, noise)
     weight = warmups.log_prior_weight.to(encoded.ids.device)
     with torch.no_grad(), dropout_off(backbone.family.reader(backbone.model)):
         totals = score_read(backbone, read_warmups(backbone, encoded.detach(), warmups, labels), targets_only=True)
@@ -192,11 +202,11 @@ def _resample(backbone: Backbone, method: WarmupMethod, encoded: Encoded, labels
         return scaled - method.entropy_coef * found.warmup_entropy.squeeze(-1)
 
     compares = method.baseline != "none"
-    last = warmups.select(in_main_memory(chosen)[:, None])
+    last = warmups.select(chosen.cpu()[:, None])
     value, found = weigh_read(backbone, read_warmups(backbone, encoded, last, labels), of_chosen)
     if compares:
         without_target = torch.full_like(labels, IGNORED_LABEL)
-        last = warmups.select(in_main_memory(other)[:, None])
+        last = warmups.select(other.cpu()[:, None])
         read = read_warmups(backbone, encoded, last, without_target)
         part, found = weigh_read(backbone, read, of_other)
         value = value + part

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from warmup.methods.noise import Noise
-from warmup.methods.sampling import Warmups, decode, warmup_logits
+from warmup.methods.sampling import Warmups, run_loop, warmup_logits
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 
-EMPTY = float("-inf")
+IMPOSSIBLE = float("-inf")  # the log-probability of no warmup
 
 
 @torch.no_grad()
@@ -29,7 +29,7 @@ def sample_without_replacement(
     there are no more than K warmups at all, all of them are returned with their exact probabilities.
     """
     settings = (num_samples, max_warmup_tokens, noise.drawn)
-    parts = decode(backbone, encoded, _beam_search, settings, noise.seeds)
+    parts = run_loop(backbone, encoded, _beam_search, settings, noise.seeds)
     noise.drawn += 1 + max_warmup_tokens * (num_samples + 1) * len(backbone.never_in_warmup)
     return Warmups(*(part.cpu() for part in parts))
 
@@ -51,7 +51,7 @@ def _beam_search(
     logits, state = family.prefill(model, encoded, width, limit)
     logits = logits.repeat_interleave(width, dim=0)
     # all but one of the first beams are empty, so that each prefix is there once
-    logprob = torch.full((batch, width), EMPTY, dtype=torch.float64, device=device)
+    logprob = torch.full((batch, width), IMPOSSIBLE, dtype=torch.float64, device=device)
     logprob[:, 0].zero_()
     perturbed = logprob.clone()
     perturbed[:, :1] = noise.gumbel(1)  # not 0 as in their algorithm 1: the weights need unconditional Gumbels
@@ -60,7 +60,7 @@ def _beam_search(
     ended = torch.zeros(batch, width, dtype=torch.bool, device=device)
     for position in range(limit):
         step = warmup_logits(logits, never).log_softmax(-1).double().view(batch, width, -1)
-        children = (logprob[..., None] + step).masked_fill(never | ended[..., None], EMPTY)
+        children = (logprob[..., None] + step).masked_fill(never | ended[..., None], IMPOSSIBLE)
         values = _perturb(children, perturbed, noise)
         # a warmup that has ended goes on as itself, in the place of its padding token
         children[..., pad] = torch.where(ended, logprob, children[..., pad])
@@ -92,13 +92,13 @@ def _perturb(logprob: Tensor, largest: Tensor, noise: Noise) -> Tensor:
     bound = largest[..., None]
     gap = bound - values + torch.log1p(-torch.exp(values - top))
     shifted = bound - gap.clamp(min=0) - torch.log1p(torch.exp(-gap.abs()))
-    return torch.where(logprob == EMPTY, EMPTY, shifted)
+    return torch.where(logprob == IMPOSSIBLE, IMPOSSIBLE, shifted)
 
 
 def _prior_weight(logprob: Tensor, threshold: Tensor) -> Tensor:
     """log p(c) - log P(perturbed log p(c) > threshold); the threshold is -inf where there was nothing more to draw."""
     excess = torch.exp(logprob - threshold)
-    inclusion = torch.where(threshold == EMPTY, 0.0, torch.log(-torch.expm1(-excess)))
+    inclusion = torch.where(threshold == IMPOSSIBLE, 0.0, torch.log(-torch.expm1(-excess)))
     # far below the threshold 1 - exp(-x) is x
     inclusion = torch.where(excess < 1e-12, logprob - threshold, inclusion)
-    return torch.where(logprob == EMPTY, EMPTY, logprob - inclusion)
+    return torch.where(logprob == IMPOSSIBLE, IMPOSSIBLE, logprob - inclusion)

@@ -33,7 +33,7 @@ from warmup.models.tokenizers import text_ids
 
 
 @dataclass
-class _Decoding:
+class _RowState:
     """What `step` takes further: N rows."""
 
     mask: Tensor  # [N, prompt and what was appended]
@@ -157,7 +157,7 @@ class DecoderOnly(Family):
             cache.batch_repeat_interleave(times)
         mask = encoded.mask.repeat_interleave(times, dim=0)
         logits = self.logits(model, encoded.states)
-        return logits, _Decoding(mask, mask.sum(-1, keepdim=True), cache)
+        return logits, _RowState(mask, mask.sum(-1, keepdim=True), cache)
 
     def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
         state.mask = torch.cat([state.mask, torch.ones_like(state.mask[:, :1])], dim=1)

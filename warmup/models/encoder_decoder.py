@@ -28,11 +28,11 @@ from warmup.models.families import (
 from warmup.models.generation import generated
 from warmup.models.tokenizers import text_ids
 
-Placement = Callable[[Tensor, int], Tensor]  # tokens [N, T] that stand behind so many cached ones -> positions [N, T]
+Placement = Callable[[Tensor, int], Tensor]  # tokens [N, T] that follow so many cached ones -> positions [N, T]
 
 
 @dataclass
-class _Decoding:
+class _DecoderState:
     """What `step` takes further: N rows."""
 
     states: Tensor  # encoder output [N, S, W]; only its shape is read, since the cache holds its keys and values
@@ -85,7 +85,7 @@ class EncoderDecoder(Family):
 
     def hidden(self, model: Model, encoded: Encoded, continuations: Tensor, mask: Tensor) -> Tensor:
         batch, count, length = continuations.shape
-        rows = self._behind_start(model, continuations)
+        rows = self._after_start(model, continuations)
         ahead = rows.shape[-1] - length
         blind = None  # a single continuation needs no more than the decoder's own causal mask
         if count > 1:
@@ -104,23 +104,23 @@ class EncoderDecoder(Family):
         return self.scaled(model, states.view(batch, count, ahead + length, -1)[:, :, ahead:])
 
     def plain_logits(self, model: Model, ids: Tensor, mask: Tensor, continuations: Tensor, kept: Tensor) -> Tensor:
-        rows = self._behind_start(model, continuations)
+        rows = self._after_start(model, continuations)
         logits = model(input_ids=ids, attention_mask=mask, decoder_input_ids=rows, use_cache=False).logits
         return logits[:, rows.shape[-1] - continuations.shape[-1] :]
 
-    def _behind_start(self, model: Model, continuations: Tensor) -> Tensor:
+    def _after_start(self, model: Model, continuations: Tensor) -> Tensor:
         """What the decoder reads to predict continuations [..., L]: the start, then all tokens but the last."""
         start = [torch.full_like(continuations[..., :1], token) for token in self.start_ids(model)]
         return torch.cat([*start, continuations[..., :-1]], dim=-1)
 
     def prefill(self, model: Model, encoded: Encoded, times: int, limit: int) -> tuple[Tensor, Any]:
         cache = _cache(encoded)
-        state = _Decoding(encoded.states, encoded.mask, cache)
-        logits = self._read(model, state, self._behind_start(model, encoded.ids[:, :1]))
+        state = _DecoderState(encoded.states, encoded.mask, cache)
+        logits = self._read(model, state, self._after_start(model, encoded.ids[:, :1]))
         if times > 1:
             cache.batch_repeat_interleave(times)
             narrow = state.states[:, :, :1]  # no copy of what the cache holds already
-            state = _Decoding(
+            state = _DecoderState(
                 narrow.repeat_interleave(times, dim=0), encoded.mask.repeat_interleave(times, dim=0), cache
             )
         return logits, state
@@ -128,7 +128,7 @@ class EncoderDecoder(Family):
     def step(self, model: Model, state: Any, tokens: Tensor) -> Tensor:
         return self._read(model, state, tokens[:, None])
 
-    def _read(self, model: Model, state: _Decoding, tokens: Tensor) -> Tensor:
+    def _read(self, model: Model, state: _DecoderState, tokens: Tensor) -> Tensor:
         """Append tokens [N, T] and return the next one's logits [N, V]."""
         states = model.get_decoder()(
             input_ids=tokens,

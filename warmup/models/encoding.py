@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,6 +15,15 @@ from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)
 IGNORED_LABEL = -100  # what Hugging Face's losses and token counts skip
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A training batch; B examples."""
+
+    input_ids: Tensor  # [B, S] the sources
+    attention_mask: Tensor  # [B, S], 1 where there is a token
+    labels: Tensor  # [B, T] the targets, padded with -100
 
 
 def encode_sources(backbone: Backbone, examples: Sequence[Example], limit: int, split: str) -> list[list[int]]:

@@ -38,7 +38,7 @@ class Encoded:
         return Encoded(self.ids[inputs], self.mask[inputs], states, cache)
 
     def padded(self, multiple: int) -> Encoded:
-        """The same with padding behind the sources, up to a multiple of so many tokens; for inference."""
+        """The same with padding after the sources, up to a multiple of so many tokens; for inference."""
         more = -self.ids.shape[1] % multiple
         longer = self.states.dim() == 3
         states = nn.functional.pad(self.states, (0, 0, 0, more)) if longer else self.states
@@ -123,7 +123,7 @@ class Family(ABC):
         """[B, K, L, W]: times `output_weight`, position t is the logits that predict `continuations[..., t]` [B, K, L].
 
         The K continuations of an input stand in one row, each blind to the others, so its source is read once.
-        `mask` [B, K, L] is true where there is a token; padding stands behind.
+        `mask` [B, K, L] is true where there is a token; padding stands last.
         """
 
     @abstractmethod
@@ -150,7 +150,7 @@ class Family(ABC):
 
     @abstractmethod
     def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
-        """Continue each source behind its `prefix` with `model.generate`; returns the new tokens of each input."""
+        """Continue each source after its `prefix` with `model.generate`; returns the new tokens of each input."""
 
     def recognition_ids(self, source: list[int], target: list[int], separator_id: int) -> list[int]:
         """A source, its closing token included, that shows the target too: target, separator, source."""

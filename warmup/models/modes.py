@@ -71,12 +71,11 @@ class SharedDropout:
     def rows(self, length: int, inputs: Tensor) -> Iterator[None]:
         """While rows [B', count * length, width] pass through the module: continuations of some `inputs` [B']."""
         global _recompute
-        hooks, calls = [], dict[str, int]()
-        before = _recompute
+        hooks, before = [], _recompute
+        passing = _Pass(self, length, inputs)
         for name, part in self.module.named_modules():
             if isinstance(part, nn.Dropout) and part.training and part.p:
-                drop = partial(self._drop, name=name, length=length, inputs=inputs, calls=calls)
-                hooks.append(part.register_forward_hook(drop))
+                hooks.append(part.register_forward_hook(partial(passing.drop, name)))
         _recompute = partial(self.rows, length, inputs)
         try:
             with dropout_off(self.module):
@@ -86,23 +85,25 @@ class SharedDropout:
             for hook in hooks:
                 hook.remove()
 
-    def _drop(
-        self,
-        part: nn.Dropout,
-        _: object,
-        output: Tensor,
-        *,
-        name: str,
-        length: int,
-        inputs: Tensor,
-        calls: dict[str, int],
-    ) -> Tensor:
-        call = calls[name] = calls.get(name, -1) + 1
-        if (name, call) not in self.masks:
-            kept = torch.full((self.batch, 1, self.longest, output.shape[-1]), 1 - part.p, device=output.device)
-            self.masks[name, call] = torch.bernoulli(kept).bool()
-        mask = self.masks[name, call][inputs, :, :length]
-        blocks = output.view(output.shape[0], -1, length, output.shape[-1])
+
+@dataclass
+class _Pass:
+    """One pass of rows through the module."""
+
+    dropout: SharedDropout
+    length: int
+    inputs: Tensor  # [B']
+    calls: dict[str, int] = field(default_factory=dict)  # of each part so far, by its name
+
+    def drop(self, name: str, part: nn.Dropout, _: object, output: Tensor) -> Tensor:
+        """A forward hook: `output` with the masks of its inputs."""
+        call = self.calls[name] = self.calls.get(name, -1) + 1
+        masks = self.dropout.masks
+        if (name, call) not in masks:
+            shape = (self.dropout.batch, 1, self.dropout.longest, output.shape[-1])
+            masks[name, call] = torch.bernoulli(torch.full(shape, 1 - part.p, device=output.device)).bool()
+        mask = masks[name, call][self.inputs, :, : self.length]
+        blocks = output.view(output.shape[0], -1, self.length, output.shape[-1])
         return (blocks * mask / (1 - part.p)).view(output.shape)
 
 

@@ -30,7 +30,7 @@ def text_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
 def _without_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """A copy that neither cuts special tokens out of a text nor finds them among the pieces of its vocabulary.
 
-    T5's and mBART's vocabularies hold them as pieces like any other, with the best of all scores. A cut behind the
+    T5's and mBART's vocabularies hold them as pieces like any other, with the best of all scores. A cut after the
     first character, put where the text is cut into words, keeps them from being found; so it does for the names of
     single bytes (`<0x0A>`).
     """

@@ -16,7 +16,7 @@ from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)
 STRANGER = "\ue000"  # no vocabulary joins it to another character
-SHOWN = 10  # of the most frequent ones
+MOST_SHOWN = 10  # of the most frequent ones
 
 
 def count_unwritable(
@@ -67,7 +67,7 @@ def _summary(texts: Sequence[str], lost: Sequence[Counter[str]]) -> dict[str, An
         "example_share": affected / len(texts),
         "characters": together.total(),
         "character_share": together.total() / max(1, sum(map(len, texts))),
-        "most_frequent": dict(together.most_common(SHOWN)),
+        "most_frequent": dict(together.most_common(MOST_SHOWN)),
     }
 
 

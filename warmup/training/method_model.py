@@ -9,7 +9,7 @@ from warmup.config.schema import MethodConfig, WarmupMethod
 from warmup.methods.noise import input_seeds
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
-from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.encoding import IGNORED_LABEL, Batch
 from warmup.models.loading import Backbone
 from warmup.training.progress import Progress
 
@@ -48,13 +48,12 @@ class MethodModel(nn.Module):
         tokens = (labels != IGNORED_LABEL).sum()
         if is_filler := not tokens:
             labels = torch.full_like(labels, self.backbone.tokenizer.eos_token_id)
+        batch = Batch(input_ids, attention_mask, labels)
         if isinstance(self.method, WarmupMethod) and self.step >= self.sft_steps(self.method):
             seeds = input_seeds(self.seed, self.step, input_ids, attention_mask, labels)
-            total, gauges = warmup_loss(
-                self.backbone, self.method, input_ids, attention_mask, labels, seeds, self.measures
-            )
+            total, gauges = warmup_loss(self.backbone, self.method, batch, seeds, self.measures)
         else:
-            total, gauges = sft_loss(self.backbone, input_ids, attention_mask, labels)
+            total, gauges = sft_loss(self.backbone, batch)
         if is_filler:
             return {"loss": 0.0 * total}
         self.progress.count(gauges)

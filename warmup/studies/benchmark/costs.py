@@ -20,6 +20,7 @@ from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 from warmup.studies.benchmark.models import build
 from warmup.studies.benchmark.steps import ways
+from warmup.studies.benchmark.without_values import ZerosInMainMemory
 from warmup.studies.benchmark.workloads import Shape
 
 
@@ -33,7 +34,7 @@ IN_PLACE = {torch.ops.aten.addmm_: _added_product}
 
 def operations(step: Callable[[], None]) -> int:
     """Matrix-product operations of a step: one multiplication and one addition are two."""
-    with FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
+    with ZerosInMainMemory(), FlopCounterMode(display=False, custom_mapping=IN_PLACE) as counter:
         step()
     return counter.get_total_flops()
 

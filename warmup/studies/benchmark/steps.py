@@ -13,10 +13,11 @@ from warmup.config.schema import WarmupMethod
 from warmup.errors import UserError
 from warmup.methods.noise import Noise
 from warmup.methods.scoring import read_targets, weigh_read
-from warmup.methods.warmup import warmup_step
+from warmup.methods.warmup import draw_warmups, warmup_step
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 from warmup.studies.benchmark.models import SEPARATOR
+from warmup.studies.benchmark.without_values import longest_warmups
 from warmup.studies.benchmark.workloads import Shape
 from warmup.studies.naive import naive_loss, naive_sample, naive_scores
 
@@ -73,7 +74,8 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
         def loss() -> Tensor:
             encoded = backbone.family.encode(backbone.model, ids, mask)
             seeds = torch.arange(shape.batch, device=device) + 1_000 * next(numbers)
-            return warmup_step(backbone, method, encoded, labels, Noise(seeds)).loss
+            draw = longest_warmups if ids.is_meta else draw_warmups
+            return warmup_step(backbone, method, encoded, labels, Noise(seeds), draw).loss
 
         return loss
 
