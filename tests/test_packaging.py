@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[1]
 NAMED_PACKAGES = "torch, transformers, hydra, omegaconf, datasets, sacrebleu, rouge_score, comet, bert_score, wandb"
 FOLDERS = {"conf", "warmup", "scripts", "tests", "outputs", "docs"}
-FILES = {"pyproject.toml", "Makefile", "README.md", "LICENSE", "requirements.lock"}
+FILES = {"pyproject.toml", "Makefile", "README.md", "CONTRIBUTING.md", "LICENSE", "requirements.lock"}
 
 
 @cache
