@@ -6,7 +6,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -114,16 +113,3 @@ def score_answers(
         device,
         config,
     )
-
-
-def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """The lines of predictions.jsonl, in the input's order; `reference` is left out where there is none."""
-    return [
-        {
-            "source": example.source,
-            "warmup": answer.warmup,
-            "prediction": answer.prediction,
-            **({} if example.target is None else {"reference": example.target}),
-        }
-        for answer, example in zip(answers, examples, strict=True)
-    ]
