@@ -93,7 +93,11 @@ def run(options: argparse.Namespace) -> None:
     configs = [read_config(work.model) for work in workloads]
     check_writable(options.json)
     torch.manual_seed(0)
-    report: dict[str, Any] = {"command": sys.argv[1:], "machine": describe_environment(options.device), "results": []}
+    report: dict[str, Any] = {
+        "command": sys.argv[1:],
+        "machine": vars(describe_environment(options.device)),
+        "results": [],
+    }
     for work, config in zip(workloads, configs, strict=True):
         result: dict[str, Any] = {"workload": work.name, "model": work.model, "shape": vars(work.shape)}
         result |= {"samples": work.samples, "device": options.device, "precision": work.precision}

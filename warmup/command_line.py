@@ -12,17 +12,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 from hydra import compose
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
+from hydra._internal.utils import get_args_parser  # no public way tells options from overrides as Hydra does
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -30,9 +31,11 @@ from warmup.config.checks import check
 from warmup.config.explain import explain_composition
 from warmup.config.schema import Config, LoggerConfig, register
 from warmup.errors import UserError, one_line
-from warmup.runs.folder import finished, last_file, note_failure, remove_if_nothing_was_done
+from warmup.runs.file_names import RunFile, last_file
+from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
-from warmup.training.processes import is_main_process
+from warmup.runs.records import Failure
+from warmup.training.processes import is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -89,7 +92,7 @@ def one_line_errors() -> Iterator[None]:
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             raise
-        print(f"error: {describe(error)}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         sys.exit(2)
     finally:
         if not ASKED_FOR_TRACEBACK:
@@ -106,7 +109,7 @@ def _how_to_go_on() -> str:
     return f": the same command with {folder} goes on from the last checkpoint"
 
 
-def describe(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """One line about any exception."""
     if isinstance(error, UserError):
         return str(error)
@@ -130,44 +133,55 @@ def run_job(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
-    log_file = folder / "train.log"
+    log_file = folder / RunFile.LOG
     log_is_new = log_file.is_file() and not log_file.stat().st_size
-    resumed = (folder / "config.yaml").exists()
+    resumed = (folder / RunFile.CONFIG).exists()
     ours = False
     try:
         config = check(composed)
         done = config.run != "tables" and _is_done(folder, composed, config)
         ours = True
         if done:
-            log.info("%s is finished already; its results are in %s", folder, last_file(config.run))
-            if not multirun and config.run in ("all", "evaluate") and is_main_process():
-                from warmup.reporting.overview import complete_overview
-
-                complete_overview(folder)
-            return
-        if not multirun:
-            _say_what_a_single_run_leaves_out(hydra_config)
-        from warmup.run import run
-        from warmup.training.processes import leave_process_group  # here, so that --help need not wait for torch
-
-        atexit.register(leave_process_group)
-        run(config, composed, folder, list(hydra_config.overrides.task))
+            _say_that_it_is_done(folder, config, multirun)
+        else:
+            _begin(config, composed, hydra_config)
     except Exception as error:
-        line = describe(error)
+        line = error_line(error)
         if ours:
             log.debug("%s", traceback.format_exc())
         elif log_is_new:
             log_file.unlink()
         if multirun:
-            note_failure(folder, line)
+            Failure(line).write(folder)
             print(f"error: {folder.name}: {line}", file=sys.stderr)
             return
         if is_main_process() and folder.is_dir():
             removed = not resumed and remove_if_nothing_was_done(folder)
             if ours and not removed:
-                note_failure(folder, line)
+                Failure(line).write(folder)
         with one_line_errors():
             raise
+
+
+def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> None:
+    """Hand the job to its stage, with what Hydra knows of it."""
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    if not multirun:
+        _say_what_a_single_run_leaves_out(hydra_config)
+    from warmup.run import Job, run_stage  # here, so that --help need not wait for torch
+
+    atexit.register(leave_process_group)
+    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+    run_stage(Job(config, composed, folder, overrides, Path(hydra_config.sweep.dir) if multirun else None))
+
+
+def _say_that_it_is_done(folder: Path, config: Config, multirun: bool) -> None:
+    """And make what its tables lack: a run may have ended before them."""
+    log.info("%s is finished already; its results are in %s", folder, last_file(config.run))
+    if not multirun and config.run in ("all", "evaluate") and is_main_process():
+        from warmup.reporting.overview import complete_overview
+
+        complete_overview(folder)
 
 
 def _is_done(folder: Path, composed: DictConfig, config: Config) -> bool:
@@ -228,11 +242,13 @@ class Sweep(Callback):
 
     def _jobs(self, config: DictConfig) -> list[list[str]]:
         """The overrides of each job; none for a sweeper that picks its values as it goes."""
-        if not config.hydra.sweeper._target_.endswith("BasicSweeper"):
+        sweeper = config.hydra.sweeper
+        if not sweeper._target_.endswith("BasicSweeper"):
             return []
-        swept = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+        swept = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
         overrides = OverridesParser.create().parse_overrides([*swept, *config.hydra.overrides.task])
-        return [job for batch in BasicSweeper.split_arguments(overrides, None) for job in batch]
+        sweeper_class: Any = get_class(sweeper._target_)
+        return [job for batch in sweeper_class.split_arguments(overrides, None) for job in batch]
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         from warmup.run import compare
@@ -255,5 +271,5 @@ def _exit_on_error() -> Iterator[None]:
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             traceback.print_exc()
-        print(f"error: {describe(error)}", file=sys.stderr)
+        print(f"error: {error_line(error)}", file=sys.stderr)
         sys.exit(2)

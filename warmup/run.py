@@ -4,332 +4,182 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import warnings
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
-from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.console import Console
 from transformers import set_seed
 
-from warmup.answering.answerer import Answerer, prediction_records
+from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
 from warmup.config.checks import needed_splits, run_folders
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import (
-    NEURAL_METRICS,
-    Config,
-    HubData,
-    LocalData,
-    LoggerConfig,
-    TaskConfig,
-    WarmupMethod,
-)
+from warmup.config.schema import NEURAL_METRICS, Config, LocalData, LoggerConfig, WarmupMethod
+from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
-from warmup.files import write_json, write_json_lines, write_text
 from warmup.metrics.answers import score_answers, score_substitution
-from warmup.metrics.evaluation import check_selection_metric, compute_metrics
+from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
 from warmup.metrics.prediction_files import read_scorable
-from warmup.models.checkpoint_settings import CheckpointSettings, Limits
+from warmup.models.checkpoint_settings import CheckpointSettings
+from warmup.models.configured import AnsweringModel, trained_model, untrained_model
 from warmup.models.encoding import encode_sources, encode_targets
-from warmup.models.loading import Backbone, build_fresh, check_lengths, load_pretrained
+from warmup.models.loading import check_lengths
 from warmup.models.unwritable import count_unwritable
-from warmup.reporting.figures.drawing import write_figures
 from warmup.reporting.overview import write_overview
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
-from warmup.runs.finding import find_runs
+from warmup.runs.file_names import RunFile
 from warmup.runs.inputs import record_inputs
+from warmup.runs.labels import labels_of, task_label
+from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
+from warmup.runs.predictions import Predictions
+from warmup.runs.records import RunConfiguration
+from warmup.tracking.runs import run_of_comparison, run_of_job, track_comparison, track_results
 from warmup.tracking.wandb_dashboard import lay_out_dashboard
-from warmup.tracking.wandb_run import (
-    Identity,
-    WandbCallback,
-    log_comparison,
-    log_figures,
-    log_files,
-    log_results,
-    wandb_run,
-)
+from warmup.tracking.wandb_run import WandbCallback, log_files
 from warmup.training.batches import EncodedExamples
-from warmup.training.fit import Training, fit, save_trained
-from warmup.training.processes import is_main_process
+from warmup.training.fit import TrainingJob, fit, save_trained
+from warmup.training.processes import is_main_process, quiet_libraries
+from warmup.training.results import Training
 
 log = logging.getLogger(__name__)
 
 
-def run(config: Config, composed: DictConfig, folder: Path, overrides: list[str]) -> None:
-    """Do what `config.run` says, in `folder`; `composed` is what `config` was checked from, to be written down.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one run is to do, where, and how it was asked for.
+
+    Attributes:
+        composed: what `config` was checked from, to be written down.
+        overrides: of the command line, as `key=value`.
+        sweep: the folder of the multirun that it is a part of; None for a run of its own.
+    """
+
+    config: Config
+    composed: DictConfig
+    folder: Path
+    overrides: Sequence[str] = ()
+    sweep: Path | None = None
+
+    @property
+    def device(self) -> str:
+        """`cpu` or `cuda`."""
+        device = self.config.device
+        return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+
+def run_stage(job: Job) -> None:
+    """Do what `run=...` says.
 
     Raises:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
-    if config.run == "tables":
-        compare(run_folders(config.runs), folder, config.logger)
-        return
-    if config.run == "wandb_report":
-        log.info("wandb: the dashboard is at %s", lay_out_dashboard(config.logger, folder))
-        return
-    if is_main_process():
-        write_text(folder / "config.yaml", OmegaConf.to_yaml(composed, resolve=True))
-        write_json(folder / "environment.json", describe_environment(device_of(config)))
-        (folder / "error.txt").unlink(missing_ok=True)
-    {"all": train_and_evaluate, "train": train_and_evaluate, "evaluate": evaluate, "predict": predict, "score": score}[
-        config.run
-    ](config, folder, overrides)
+    STAGES[job.config.run](job)
 
 
-def quiet_libraries() -> None:
-    """One voice: libraries speak only of errors, and of several processes only the first speaks."""
-    transformers.utils.logging.set_verbosity_error()
-    warnings.filterwarnings("ignore", message="mtime may not be reliable")  # said at every checkpoint
-    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib", "sacrebleu"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    if not is_main_process():
-        logging.getLogger().setLevel(logging.ERROR)
+def tables(job: Job) -> None:
+    """run=tables: everything about the runs in some folders."""
+    compare(run_folders(job.config.runs), job.folder, job.config.logger)
 
 
-def device_of(config: Config) -> str:
-    """`cpu` or `cuda`."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+def report_to_wandb(job: Job) -> None:
+    """run=wandb_report: the dashboard of a project."""
+    log.info("wandb: the dashboard is at %s", lay_out_dashboard(job.config.logger, job.folder))
 
 
-def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
-    """run=all, and run=train, which stops behind the model."""
+def train_and_evaluate(job: Job) -> None:
+    """run=all, and run=train, which stops after the model."""
+    write_beginnings(job)
+    config = job.config
     splits = load_splits(config.task, config.data, needed_splits(config.run))
-    if (
-        config.data.kind == "toy"
-        and config.task.name == "translation"
-        and language_code(config.task.target_language) != TOY.code
-    ):
-        log.warning("data=toy makes up a language of its own: these are not %s scores", config.task.target_language)
+    warn_of_made_up_language(config)
     check_selection_metric(config.task, [example.target or "" for example in splits.validation])
     set_seed(config.seed)
-    backbone = fresh_or_pretrained(config, splits)
-    record_inputs(folder, config, vars(splits))
-    unwritable = count_unwritable(backbone, vars(splits))
-    settings = CheckpointSettings.from_config(config)
-    limits = settings.limits
+    model = untrained_model(config, splits.train)
+    record_inputs(job.folder, config, vars(splits))
+    unwritable = count_unwritable(model.backbone, vars(splits))
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
-    check_lengths(backbone, limits, shown)
-    sources = encode_sources(backbone, splits.validation, limits.source, "validation")
-    quick = Answerer(backbone, limits, dataclasses.replace(config.evaluation, num_warmups=1), config.seed)
-
-    def dev_scores() -> dict[str, float]:
-        answers, _ = quick.answer_encoded(sources, "validation")
-        evaluation = score_answers(
-            answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
-        )
-        return {name: score.value for name, score in evaluation.scores.items()}
-
-    with wandb_of(config, limits, folder) as wandb:
-        training = fit(
-            backbone,
-            config.method,
-            config.trainer,
-            EncodedExamples(
-                encode_sources(backbone, splits.train, limits.source, "training"),
-                encode_targets(backbone, splits.train, limits.target, "training"),
-            ),
-            folder,
-            config.seed,
-            device_of(config),
-            config.task.selection_metric,
-            settings,
-            dev_scores,
-            [WandbCallback(wandb)] if wandb else [],
-            fresh=config.model.pretrained is None,
-        )
-        if is_main_process():
-            save_trained(backbone, settings, training, folder)
-        log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, folder / "model")
-        if wandb and config.logger.log_model:
-            log_files(wandb, "model", folder / "model")
+    check_lengths(model.backbone, model.settings.limits, shown)
+    dev_scores = dev_scores_of(job, model, splits.validation)
+    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
+        training = train_model(job, model, splits.train, dev_scores, wandb)
         if config.run == "all":
-            report(config, backbone, splits, settings, folder, overrides, training, wandb, unwritable)
+            report(job, model, splits, unwritable, training, wandb)
 
 
-def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextManager[Any]:
-    """The wandb run of this run's folder; None inside it where nothing is logged to wandb."""
-    labels = labels_of(config, limits)
-    hydra = HydraConfig.get()
-    identity = Identity(
-        name=folder.name,
-        group=Path(hydra.sweep.dir).name if hydra.mode == RunMode.MULTIRUN else None,
-        job_type=labels["method"],
-        tags=[*(labels[name] for name in ("task", "data", "model", "method")), f"seed {config.seed}"],
-    )
-    logger = config.logger if is_main_process() else LoggerConfig()
-    return wandb_run(logger, folder, identity, dataclasses.asdict(config))
-
-
-def dev_metrics(config: Config) -> list[str]:
-    """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if metric not in NEURAL_METRICS]
-
-
-def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
+def evaluate(job: Job) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split, worded as it was trained."""
-    backbone, settings = trained_model(config)
-    settings.check_asked(CheckpointSettings.from_config(config))
-    splits = load_splits(config.task, config.data, needed_splits(config.run), settings.wording)
-    record_inputs(folder, config, vars(splits))
-    unwritable = count_unwritable(backbone, vars(splits))
-    with wandb_of(config, settings.limits, folder) as wandb:
-        report(config, backbone, splits, settings, folder, overrides, None, wandb, unwritable)
+    write_beginnings(job)
+    config = job.config
+    model = trained_model(config, job.device)
+    model.settings.check_asked(CheckpointSettings.from_config(config))
+    splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
+    record_inputs(job.folder, config, vars(splits))
+    unwritable = count_unwritable(model.backbone, vars(splits))
+    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
+        report(job, model, splits, unwritable, None, wandb)
 
 
-def predict(config: Config, folder: Path, overrides: list[str]) -> None:
+def predict(job: Job) -> None:
     """run=predict: answer a file of sources that has no references."""
-    backbone, settings = trained_model(config)
+    write_beginnings(job)
+    config = job.config
+    model = trained_model(config, job.device)
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
-    examples = load_inputs(config.inputs, settings.wording, fields)
-    record_inputs(folder, config, {"inputs": examples})
-    count_unwritable(backbone, {"input": examples})
-    answerer = Answerer(backbone, settings.limits, config.evaluation, config.seed)
-    answers, seconds = answerer.answer(examples, "input", settings.wording)
+    examples = load_inputs(config.inputs, model.settings.wording, fields)
+    record_inputs(job.folder, config, {"inputs": examples})
+    count_unwritable(model.backbone, {"input": examples})
+    answers, seconds = answers_of(job, model, examples, "input")
     if is_main_process():
-        write_json_lines(folder / "predictions.jsonl", prediction_records(answers, examples))
-        log.info("%d answers in %.1f s: %s", len(answers), seconds, folder / "predictions.jsonl")
+        Predictions.of(answers, examples).write(job.folder)
+        log.info("%d answers in %.1f s: %s", len(answers), seconds, job.folder / RunFile.PREDICTIONS)
 
 
-def score(config: Config, folder: Path, overrides: list[str]) -> None:
+def score(job: Job) -> None:
     """run=score: the task's metrics of predictions made by anything."""
+    write_beginnings(job)
     if not is_main_process():
         return
+    config = job.config
     assert config.predictions is not None
-    task = config.task
     texts = read_scorable(config.predictions, config.references, config.sources)
-    record_inputs(folder, config, {})
+    record_inputs(job.folder, config, {})
     evaluation = compute_metrics(
-        task.metrics,
+        config.task.metrics,
         texts.predictions,
         texts.references,
         texts.sources,
-        task.target_language,
-        device_of(config),
+        config.task.target_language,
+        job.device,
         config.evaluation,
     )
-    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
-    if segments := evaluation.segment_scores():
-        write_json(folder / "segment_scores.json", segments)
-    files = {key: getattr(config, key) for key in ("predictions", "references", "sources")}
-    stage = {"run": "score", "task": task_label(task), **files, "examples": len(texts.predictions)}
-    write_json(folder / "metrics.json", {**stage, **evaluation.record()})
-    log.info("written: %s", folder / "metrics.json")
+    show_scores(job, evaluation)
+    FileMetrics(
+        task=task_label(config.task),
+        predictions=config.predictions,
+        references=config.references,
+        sources=config.sources,
+        examples=len(texts.predictions),
+        **scored(evaluation),
+    ).write(job.folder)
+    log.info("written: %s", job.folder / RunFile.METRICS)
 
 
-def fresh_or_pretrained(config: Config, splits: Splits) -> Backbone:
-    """The model to be trained, as it comes."""
-    if config.model.pretrained:
-        languages = (config.task.source_language, config.task.target_language)
-        return load_pretrained(config.model.pretrained, config.model.revision, languages)
-    texts = [text for example in splits.train for text in (example.prompt, example.target or "")]
-    limits = CheckpointSettings.from_config(config).limits
-    return build_fresh(config.model, texts, limits.source + (limits.warmup or 0) + 1 + limits.target)
-
-
-def trained_model(config: Config) -> tuple[Backbone, CheckpointSettings]:
-    """The checkpoint with what it was trained with; where it does not say, the configuration decides."""
-    path = config.checkpoint or config.model.pretrained
-    assert path is not None
-    settings = CheckpointSettings.read(path)
-    languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
-    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages)
-    backbone.model.to(device_of(config))
-    if settings is None:
-        log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)
-        asked = CheckpointSettings.from_config(config)
-        settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None))
-    check_lengths(backbone, settings.limits)
-    return backbone, settings
-
-
-def report(
-    config: Config,
-    backbone: Backbone,
-    splits: Splits,
-    settings: CheckpointSettings,
-    folder: Path,
-    overrides: Sequence[str],
-    training: Training | None,
-    wandb: Any,
-    unwritable: dict[str, Any],
-) -> None:
-    """Decode and score the test split; write predictions.jsonl and metrics.json, and show the table."""
-    task, limits = config.task, settings.limits
-    answerer = Answerer(backbone, limits, config.evaluation, config.seed)
-    answers, seconds = answerer.answer(splits.test, "test", settings.wording)
-    if not is_main_process():
-        return
-    predictions = prediction_records(answers, splits.test)
-    write_json_lines(folder / "predictions.jsonl", predictions)
-    evaluation = score_answers(
-        answers, splits.test, task.metrics, task.target_language, device_of(config), config.evaluation
-    )
-    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
-    if segments := evaluation.segment_scores():
-        write_json(folder / "segment_scores.json", segments)
-    if limits.warmup is not None:
-        substitution = substitute_warmups(answerer, splits.test)
-        effect = score_substitution(substitution, splits.test, dev_metrics(config), task.target_language)
-        write_json(folder / "warmup_analysis.json", effect)
-    record = {
-        **labels_of(config, limits),
-        "overrides": free_overrides(overrides),
-        "selection_metric": task.selection_metric,
-        "split": "test",
-        "examples": len(answers),
-        **evaluation.record(),
-        "unwritable": unwritable,
-        "training_seconds": training and round(training.seconds, 3),
-        "training_steps": training and training.steps,
-        "decoding_seconds": round(seconds, 3),
-    }
-    write_json(folder / "metrics.json", record)
-    if HydraConfig.get().mode == RunMode.RUN:
-        write_overview([folder], folder)
-    if wandb:
-        log_results(wandb, record, predictions)
-        log_figures(wandb, write_figures(find_runs([folder]).runs, [], folder)[0])
-        if config.logger.log_predictions:
-            log_files(wandb, "predictions", folder / "predictions.jsonl")
-
-
-def labels_of(config: Config, limits: Limits) -> dict[str, Any]:
-    """What names a run in tables."""
-    task, data = config.task, config.data
-    name = data.kind
-    if isinstance(data, LocalData):
-        name = (
-            Path(data.train or data.train_source or data.test or data.test_source or "")
-            .expanduser()
-            .resolve()
-            .parent.name
-        )
-    if isinstance(data, HubData):
-        name = str(data.test.path)
-    return {
-        "task": task_label(task),
-        "data": name,
-        "model": config.checkpoint or config.model.name,
-        "method": "sft" if limits.warmup is None else "warmup",
-        "seed": config.seed,
-    }
-
-
-def task_label(task: TaskConfig) -> str:
-    """The task as tables name it: a translation with its languages."""
-    pair = f" {language_code(task.source_language)}-{language_code(task.target_language)}"
-    return task.name + (pair if task.name == "translation" else "")
+STAGES: dict[str, Callable[[Job], None]] = {
+    "all": train_and_evaluate,
+    "train": train_and_evaluate,
+    "evaluate": evaluate,
+    "predict": predict,
+    "score": score,
+    "tables": tables,
+    "wandb_report": report_to_wandb,
+}
 
 
 def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool:
@@ -339,10 +189,144 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
-    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
+    with run_of_comparison(logger, output, folders) as wandb:
         if wandb:
-            log_comparison(wandb, overview.report)
-            log_figures(wandb, overview.figures)
-            log_files(wandb, "report", overview.page)
+            track_comparison(wandb, overview)
     return overview.failed
+
+
+def write_beginnings(job: Job) -> None:
+    """What a run's folder says from the start: whose it is, and with what it was made."""
+    if is_main_process():
+        RunConfiguration.of(job.composed).write(job.folder)
+        describe_environment(job.device).write(job.folder)
+        (job.folder / RunFile.FAILURE).unlink(missing_ok=True)
+
+
+def warn_of_made_up_language(config: Config) -> None:
+    """Scores of the toy translation are of a language that nobody speaks."""
+    task = config.task
+    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
+        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
+
+
+def train_model(
+    job: Job,
+    model: AnsweringModel,
+    examples: Sequence[Example],
+    dev_scores: Callable[[], dict[str, float]],
+    wandb: Any,
+) -> Training:
+    """Train `model` in place on `examples`, and save it."""
+    config = job.config
+    training_job = TrainingJob(
+        backbone=model.backbone,
+        method=config.method,
+        trainer=config.trainer,
+        examples=EncodedExamples(
+            encode_sources(model.backbone, examples, model.settings.limits.source, "training"),
+            encode_targets(model.backbone, examples, model.settings.limits.target, "training"),
+        ),
+        folder=job.folder,
+        device=job.device,
+        selection_metric=config.task.selection_metric,
+        settings=model.settings,
+        seed=config.seed,
+        fresh=config.model.pretrained is None,
+    )
+    training = fit(training_job, dev_scores, [WandbCallback(wandb)] if wandb else [])
+    if is_main_process():
+        save_trained(training_job, training)
+    saved = job.folder / RunFile.MODEL
+    log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, saved)
+    if wandb and config.logger.log_model:
+        log_files(wandb, "model", saved)
+    return training
+
+
+def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) -> Callable[[], dict[str, float]]:
+    """A function that answers the dev set with the model as it is and scores it."""
+    config = job.config
+    sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
+    quick = dataclasses.replace(config.evaluation, num_warmups=1)
+    answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
+
+    def dev_scores() -> dict[str, float]:
+        answers, _ = answerer.answer_encoded(sources, "validation")
+        evaluation = score_answers(
+            answers, examples, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
+        )
+        return {name: score.value for name, score in evaluation.scores.items()}
+
+    return dev_scores
+
+
+def report(
+    job: Job,
+    model: AnsweringModel,
+    splits: Splits,
+    unwritable: dict[str, Any],
+    training: Training | None,
+    wandb: Any,
+) -> None:
+    """Answer and score the test split; write what was found, and show the table."""
+    answers, seconds = answers_of(job, model, splits.test, "test")
+    if not is_main_process():
+        return
+    predictions = Predictions.of(answers, splits.test)
+    predictions.write(job.folder)
+    evaluation = scores_of(job, answers, splits.test)
+    show_scores(job, evaluation)
+    if model.settings.method == "warmup":
+        substitution_of(job, model, splits.test).write(job.folder)
+    metrics = RunMetrics(
+        **labels_of(job.config, model.settings.method),
+        overrides=free_overrides(job.overrides),
+        selection_metric=job.config.task.selection_metric,
+        examples=len(answers),
+        **scored(evaluation),
+        unwritable=unwritable,
+        training_seconds=None if training is None else round(training.seconds, 3),
+        training_steps=None if training is None else training.steps,
+        decoding_seconds=round(seconds, 3),
+    )
+    metrics.write(job.folder)
+    if job.sweep is None:
+        write_overview([job.folder], job.folder)
+    if wandb:
+        track_results(wandb, job.config.logger, job.folder, metrics, predictions)
+
+
+def answerer_of(job: Job, model: AnsweringModel) -> Answerer:
+    """How the command has `model` answer."""
+    return Answerer(model.backbone, model.settings.limits, job.config.evaluation, job.config.seed)
+
+
+def answers_of(job: Job, model: AnsweringModel, examples: Sequence[Example], split: str) -> tuple[list[Answer], float]:
+    """The model's answers, and the seconds they took."""
+    return answerer_of(job, model).answer(examples, split, model.settings.wording)
+
+
+def scores_of(job: Job, answers: Sequence[Answer], examples: Sequence[Example]) -> Evaluation:
+    """The task's metrics of `answers`."""
+    task = job.config.task
+    return score_answers(answers, examples, task.metrics, task.target_language, job.device, job.config.evaluation)
+
+
+def show_scores(job: Job, evaluation: Evaluation) -> None:
+    """Print the scores, and keep each example's own."""
+    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
+    SegmentScores(evaluation.segment_scores()).write(job.folder)
+
+
+def substitution_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) -> WarmupAnalysis:
+    """What the answers owe to the warmups."""
+    config = job.config
+    found = substitute_warmups(answerer_of(job, model), examples)
+    scores = score_substitution(found, examples, dev_metrics(config), config.task.target_language)
+    return WarmupAnalysis(**scores)
+
+
+def dev_metrics(config: Config) -> list[str]:
+    """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
+    return [metric for metric in config.task.metrics if metric not in NEURAL_METRICS]

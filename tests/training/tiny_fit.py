@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,19 @@ from tests.saved_model import SETTINGS
 from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
 from warmup.models.loading import Backbone
 from warmup.training.batches import EncodedExamples
-from warmup.training.fit import Training, fit, save_trained
+from warmup.training.fit import TrainingJob, fit, save_trained
+from warmup.training.results import TrainingHistory
 
 SFT, WARMUP = SftMethod(), WarmupMethod(num_samples=2, max_warmup_tokens=2)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How long a training was, and what it logged, by its folder."""
+
+    seconds: float
+    steps: int
+    history: Sequence[dict[str, Any]]
 
 
 def copy_task(backbone: Backbone, count: int = 24) -> EncodedExamples:
@@ -42,7 +53,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     save: bool = False,
     **settings: Any,
-) -> tuple[Backbone, Training]:
+) -> tuple[Backbone, Trained]:
     """`fit` with `settings` of the trainer; `score` is the dev accuracy, by default a number made of the weights."""
     set_seed(1)
     backbone = make_backbone(architecture, dropout)
@@ -58,20 +69,23 @@ def train(
     def of_weights() -> float:
         return backbone.model.get_input_embeddings().weight.detach().sum().item()
 
-    result = fit(
-        backbone,
-        method,
-        TrainerConfig(**values),
-        copy_task(backbone, count),
-        folder,
-        seed,
-        "cpu",
-        "accuracy",
-        SETTINGS,
-        lambda: {"accuracy": (score or of_weights)()},
-        callbacks,
-        fresh,
-    )
+    job = job_of(backbone, folder, method, TrainerConfig(**values), count=count, seed=seed, fresh=fresh)
+    result = fit(job, lambda: {"accuracy": (score or of_weights)()}, callbacks)
     if save:
-        save_trained(backbone, SETTINGS, result, folder)
-    return backbone, result
+        save_trained(job, result)
+    return backbone, Trained(result.seconds, result.steps, TrainingHistory.read(folder).entries)
+
+
+def job_of(
+    backbone: Backbone,
+    folder: Path,
+    method: MethodConfig,
+    config: TrainerConfig,
+    *,
+    count: int = 24,
+    seed: int = 1,
+    fresh: bool = False,
+) -> TrainingJob:
+    """The copy task on the CPU, selected by accuracy."""
+    data = copy_task(backbone, count)
+    return TrainingJob(backbone, method, config, data, folder, "cpu", "accuracy", SETTINGS, seed, fresh)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -195,19 +194,6 @@ def encoded_batches(
             ids, mask = batch["input_ids"].to(device), batch["attention_mask"].to(device)
             yield chosen, backbone.family.encode(backbone.model, ids, mask, shared)
             bar.update(len(chosen))
-
-
-def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:
-    """The lines of predictions.jsonl, in the input's order; `reference` is left out where there is none."""
-    return [
-        {
-            "source": example.source,
-            "warmup": answer.warmup,
-            "prediction": answer.prediction,
-            **({} if example.target is None else {"reference": example.target}),
-        }
-        for answer, example in zip(answers, examples, strict=True)
-    ]
 
 
 def _token_rows(warmups: Warmups) -> list[list[list[int]]]:

@@ -19,11 +19,11 @@ from huggingface_hub import constants
 from warmup.config.schema import HubSplit
 from warmup.data.examples import listing
 from warmup.data.hub_access import hub_answers
-from warmup.data.local import Row, read_table, read_text
+from warmup.data.local import LocatedRecord, read_table, read_text
 from warmup.errors import UserError, nearest, wrong_value
 
 
-def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
+def read_hub(split: HubSplit, key: str) -> Iterator[LocatedRecord]:
     """The records of one split.
 
     Args:
@@ -48,7 +48,7 @@ def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
     return rows
 
 
-def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[Row]:
+def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[LocatedRecord]:
     where = f"{split.path} ({', '.join(part for part in (split.name, split.split) if part)})"
     return ((record, f"{where}, record {number}") for number, record in enumerate(records, start=1))
 
@@ -61,7 +61,7 @@ def _is_saved(folder: Path) -> bool:
     )
 
 
-def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
+def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
     """The chosen split of a folder written by `save_to_disk`; without its cache files.
 
     A data set that was saved alone, without knowing what split it is, is "train", as the library has it elsewhere.
@@ -81,7 +81,7 @@ def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
     return _numbered(datasets.concatenate_datasets(chosen), split)
 
 
-def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
+def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
     """The chosen split of a folder of plain data files.
 
     The library finds out which files make up a split. Its readers of CSV, JSON and text guess types, shift columns
@@ -119,17 +119,17 @@ def _has_options(builder: datasets.DatasetBuilder) -> bool:
     return any(getattr(builder.config, name) != getattr(plain, name) for name in names)
 
 
-def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, key: str) -> Iterator[Row]:
+def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
     named = {name for name, _, _ in _parts(split.split, dict.fromkeys(splits, 10**9))}
 
-    def read(name: str) -> Iterator[Row]:
+    def read(name: str) -> Iterator[LocatedRecord]:
         for file in splits[name]:
             if kind == "text":
                 yield from (({"text": line}, where) for line, where in read_text(file))
             else:
                 yield from read_table(file)
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[LocatedRecord]:
         try:
             if split.split in splits:
                 yield from read(split.split)

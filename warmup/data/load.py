@@ -12,7 +12,7 @@ from typing import Any
 from warmup.config.schema import DataConfig, HubData, LocalData, TaskConfig, ToyData
 from warmup.data import hub, local, toy
 from warmup.data.examples import EmptyText, Example, Wording, listing, missing_field
-from warmup.data.local import Row
+from warmup.data.local import LocatedRecord
 from warmup.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ def load_inputs(path: str, wording: Wording, fields: Mapping[str, str] | None = 
         UserError: the file cannot be read, lacks a field of the source, or is empty.
     """
     if local.table_kind(path):
-        rows: Iterable[Row] = local.read_table(path)
+        rows: Iterable[LocatedRecord] = local.read_table(path)
     elif len(wording.source_fields) == 1:
         rows = (({wording.source_fields[0]: line}, where) for line, where in local.read_text(path))
         fields = {}  # a line of text has no columns to choose from
@@ -204,7 +204,9 @@ def _check_fields(fields: Mapping[str, str], wording: Wording, key: str) -> None
             )
 
 
-def _word(row: Row, wording: Wording, fields: Mapping[str, str], key: str, with_target: bool = True) -> Example:
+def _word(
+    row: LocatedRecord, wording: Wording, fields: Mapping[str, str], key: str, with_target: bool = True
+) -> Example:
     """Word one record after taking each field from the column that `fields` names."""
     record, where = row
     used = wording.source_fields + (wording.target_fields if with_target else [])

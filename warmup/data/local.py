@@ -23,7 +23,7 @@ from warmup.data.text_lines import opened, text_lines
 from warmup.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
-Row = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
+LocatedRecord = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
 Cells = tuple[list[str], str]  # the cells of one row of a table, and where it came from
 _RETURN = "\udc0d"  # stands for a carriage return while `csv` reads, which takes it for a line end; no UTF-8 has it
 TABLE_KINDS = {
@@ -42,7 +42,7 @@ def table_kind(path: str) -> str | None:
     return TABLE_KINDS.get(Path(name).suffix)
 
 
-def read_table(path: str) -> Iterator[Row]:
+def read_table(path: str) -> Iterator[LocatedRecord]:
     """The records of a JSON-lines, JSON, CSV, TSV or Parquet file, plain or gzipped (by its content).
 
     CSV and TSV values stay text. CSV quotes as usual; TSV does not quote, as in the corpora that use it.
@@ -70,7 +70,7 @@ def read_text(path: str) -> Iterator[tuple[str, str]]:
     return ((line, f"{path}, line {number}") for number, line in enumerate(text_lines(path), start=1))
 
 
-def read_parallel(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
+def read_parallel(source: str, target: str, source_field: str, target_field: str) -> Iterator[LocatedRecord]:
     """Records of two fields out of two text files, where line n of one translates line n of the other.
 
     Raises:
@@ -106,7 +106,7 @@ def check_file(path: str) -> str:
     return path
 
 
-def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
+def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[LocatedRecord]:
     for number, lines in enumerate(zip(text_lines(source), text_lines(target), strict=True), start=1):
         for path, line in zip((source, target), lines, strict=True):
             if not line.strip():
@@ -114,7 +114,7 @@ def _parallel_rows(source: str, target: str, source_field: str, target_field: st
         yield {source_field: lines[0], target_field: lines[1]}, f"{source}, line {number}"
 
 
-def _json_rows(path: str) -> Iterator[Row]:
+def _json_rows(path: str) -> Iterator[LocatedRecord]:
     opened = False
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
@@ -130,7 +130,7 @@ def _json_rows(path: str) -> Iterator[Row]:
         yield record, where
 
 
-def _json_array(path: str) -> Iterator[Row]:
+def _json_array(path: str) -> Iterator[LocatedRecord]:
     """The records of a file that is one JSON array."""
     records = parse_json("\n".join(text_lines(path)), path)
     for number, record in enumerate(records, start=1):
@@ -163,7 +163,7 @@ def _tsv_rows(path: str) -> Iterator[Cells]:
     return ((line.split("\t"), f"{path}, line {number}") for number, line in enumerate(text_lines(path), start=1))
 
 
-def _records(rows: Iterator[Cells], path: str) -> Iterator[Row]:
+def _records(rows: Iterator[Cells], path: str) -> Iterator[LocatedRecord]:
     """Records out of cells, the first row with a value being the header.
 
     Blank lines are skipped, but in a table of one column, where each is an empty value. Rows without any value at
@@ -212,7 +212,7 @@ def _record(header: list[str], cells: list[str], where: str) -> dict[str, str]:
     return {name: cell for name, cell in zip(header, cells, strict=False) if name}
 
 
-def _parquet_rows(path: str) -> Iterator[Row]:
+def _parquet_rows(path: str) -> Iterator[LocatedRecord]:
     number = 0
     try:
         with opened(path) as file, tempfile.TemporaryFile() as unzipped:

@@ -18,11 +18,11 @@ from warmup.reporting.page.paired_examples import PairedExamples, pair_examples,
 from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
 from warmup.reporting.tables.latex import latex
 from warmup.reporting.tables.layout import Report, report_on
+from warmup.runs.file_names import RunFile
 from warmup.runs.finding import Run, find_runs
 
-TABLES = {".md": markdown, ".tex": latex, ".csv": spreadsheet}
-ANALYSIS = ("analysis.json", "analysis.md")
-PAGE = "report.html"
+TABLES = {RunFile.TABLE_MARKDOWN: markdown, RunFile.TABLE_LATEX: latex, RunFile.TABLE_CSV: spreadsheet}
+ANALYSIS = (RunFile.ANALYSIS_JSON, RunFile.ANALYSIS_MARKDOWN)
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,9 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     found = find_runs(folders)
     report = report_on(found)
     print_report(report, console)
-    for suffix, write in TABLES.items():
-        write_text(output / f"comparison{suffix}", write(report))
-        console.print(f"written: {output / f'comparison{suffix}'}", markup=False)
+    for name, write in TABLES.items():
+        write_text(output / name, write(report))
+        console.print(f"written: {output / name}", markup=False)
     figures, undrawn = write_figures(found.runs, report.tables, output)
     for line in [*undrawn, *(f"written: {path}" for path in figures)]:
         console.print(line, markup=False)
@@ -56,11 +56,11 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     if analyses:
         write_json(output / ANALYSIS[0], analyses)
         write_text(output / ANALYSIS[1], markdown_analysis(analyses))
-    write_text(output / PAGE, page(report, found.runs, figures, analyses, examples, len(found.failed)))
-    names = [*(ANALYSIS if analyses else []), PAGE]
-    for line in [*unread, *(f"written: {output / name}" for name in names)]:
+    write_text(output / RunFile.PAGE, page(report, found.runs, figures, analyses, examples, len(found.failed)))
+    written = [*(ANALYSIS if analyses else []), RunFile.PAGE]
+    for line in [*unread, *(f"written: {output / name}" for name in written)]:
         console.print(line, markup=False)
-    return Overview(report, figures, output / PAGE, bool(found.failed))
+    return Overview(report, figures, output / RunFile.PAGE, bool(found.failed))
 
 
 def complete_overview(folder: Path) -> None:
@@ -71,7 +71,7 @@ def complete_overview(folder: Path) -> None:
     """
     runs = find_runs([folder]).runs
     analysis = ANALYSIS if any(run.method == "warmup" for run in runs) else ()
-    expected = [*(f"comparison{suffix}" for suffix in TABLES), *figure_files(runs, []), *analysis, PAGE]
+    expected = [*TABLES, *figure_files(runs, []), *analysis, RunFile.PAGE]
     if any(not (folder / name).is_file() for name in expected):
         write_overview([folder], folder)
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from warmup.config.schema import METRIC_SCORES
 from warmup.metrics.significance import PairedComparison, summarise_seeds
-from warmup.runs.finding import METHOD_NAMES, Run, experiment_words, group_by, newest_runs, variants_of, varying_words
+from warmup.runs.finding import Run, experiment_words, group_by, newest_runs, variants_of, varying_words
+from warmup.runs.metrics_records import METHOD_NAMES
 from warmup.runs.predictions import distinct_test_sets
 
 SCORE_NAMES = {
@@ -65,7 +66,7 @@ class Row:
         chance: {"uniform": percent, "majority": percent}, for metrics of labels.
         same_test: whether all runs were scored on one and the same test set; otherwise there is no difference.
         variant: the settings of the warmup method alone.
-        runs: the runs behind both cells.
+        runs: those of both cells.
     """
 
     task: str
@@ -173,7 +174,7 @@ def _rows(group: Group, detail: str) -> list[Row]:
         levels = [run.chance[metric] for run in group.runs if metric in run.chance]
         known = levels and all(level.keys() >= CHANCE_LEVELS for level in levels)
         chance = {way: statistics.fmean(level[way] for level in levels) for way in CHANCE_LEVELS} if known else None
-        cells = (_cell(group.sft, metric), _cell(group.warmup, metric))
+        cells = (_over_seeds(group.sft, metric), _over_seeds(group.warmup, metric))
         rows.append(
             Row(
                 group.experiment["task"],
@@ -190,7 +191,7 @@ def _rows(group: Group, detail: str) -> list[Row]:
     return rows
 
 
-def _cell(runs: Sequence[Run], metric: str) -> Cell | None:
+def _over_seeds(runs: Sequence[Run], metric: str) -> Cell | None:
     values = {run.seed: run.scores[metric].value for run in runs if metric in run.scores}
     return Cell(values) if values else None
 

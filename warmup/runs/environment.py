@@ -6,9 +6,10 @@ import importlib.metadata
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import torch
+
+from warmup.runs.records import Environment
 
 PACKAGES = [
     "torch",
@@ -28,17 +29,17 @@ PACKAGES = [
 ]
 
 
-def describe_environment(device: str) -> dict[str, Any]:
-    """Versions of the packages, the code's commit, the machine."""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "device": torch.cuda.get_device_name() if device == "cuda" else "cpu",
-        "processor": _processor(),
-        "threads": torch.get_num_threads(),
-        "git_commit": _git_commit(),
-        "packages": {name: _version(name) for name in PACKAGES},
-    }
+def describe_environment(device: str) -> Environment:
+    """Versions of the packages, the code's commit, the machine; `device` is "cpu" or "cuda"."""
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        processor=_processor(),
+        threads=torch.get_num_threads(),
+        git_commit=_git_commit(),
+        packages={name: _version(name) for name in PACKAGES},
+    )
 
 
 def _processor() -> str | None:

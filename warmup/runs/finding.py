@@ -8,24 +8,21 @@ table.
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import Any, TypeVar
 
 from warmup.config.neutral_keys import tells_runs_apart
 from warmup.errors import UserError
-from warmup.files import read_json
-from warmup.metrics.evaluation import Score
-from warmup.runs.inputs import INPUTS_FILE
+from warmup.runs.file_names import RunFile
+from warmup.runs.metrics_records import METHOD_NAMES, RunMetrics, SegmentScores, WarmupAnalysis
+from warmup.runs.records import Environment, Failure, Inputs, RunConfiguration, plain_line
 
-METHOD_NAMES = {"sft": "SFT", "warmup": "warmup"}
+Record = TypeVar("Record")
 YAML_WORDS = {None: "null", True: "true", False: "false"}
 # Digests in inputs.json that stand for the names of what a run read, in as many digits as are shown.
 BY_CONTENT = ("train_examples", "validation_examples", "test_examples", "model.pretrained", "checkpoint")
@@ -33,37 +30,19 @@ DIGITS = 12
 TRAINING_STAGES = ("all", "evaluate")  # those that end in a metrics.json
 
 
-@dataclass(frozen=True)
-class Run:
-    """One `metrics.json`.
+@dataclass(frozen=True, kw_only=True)
+class Run(RunMetrics):
+    """A finished run: its `metrics.json` and what stands beside it.
 
     Attributes:
-        finished: when it was written, in seconds since the epoch.
-        invalid_answers: share (0 to 1) of answers that are no label; None where no label was asked for.
-        selection_metric: the dev score that picked the best checkpoint, where the record tells.
-        training_seconds: wall-clock time of training, where this run trained.
+        finished: when the metrics were written, in seconds since the epoch.
         device: the name of the processor it ran on, where environment.json tells.
-        config: the resolved config.yaml beside the record, nested as in YAML; empty where there is none.
-        inputs: digests of what the run read, by key (`run_inputs`); empty for a run that kept none.
+        config: the resolved config.yaml, nested as in YAML; empty where there is none.
+        inputs: digests of what the run read, by key (`warmup.runs.inputs`); empty for a run that kept none.
     """
 
     folder: Path
     finished: float
-    task: str
-    data: str
-    model: str
-    method: str
-    seed: int
-    overrides: dict[str, str]
-    split: str
-    examples: int
-    scores: dict[str, Score]
-    chance: dict[str, dict[str, float]]
-    skipped: dict[str, str]
-    notes: list[str]
-    invalid_answers: float | None
-    selection_metric: str | None
-    training_seconds: float | None = None
     device: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
@@ -75,7 +54,7 @@ class Run:
         Of a run without a config.yaml only the overrides are known. What a checkpoint was trained with is not in the
         configuration that evaluates it.
         """
-        known = dict(_leaves(self.config) if self.config else self.overrides.items())
+        known = dict(_settings_of(self.config) if self.config else self.overrides.items())
         unread = {"method", "trainer"} if self.config.get("run") == "evaluate" else set()
         unread |= {"model"} if self.config.get("checkpoint") else set()
         if known.get("trainer.precision") == "auto" and self.device:  # bfloat16 on CUDA alone
@@ -139,8 +118,8 @@ def find_runs(folders: Sequence[Path]) -> FoundRuns:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name the one that holds your runs, e.g. runs=outputs")
-        names = ("metrics.json", "error.txt", "config.yaml")
-        for run in sorted({path.parent for name in names for path in folder.rglob(name)}):
+        names = (RunFile.METRICS, RunFile.FAILURE, RunFile.CONFIG)
+        for run in sorted({path.parent for name in names for path in folder.rglob(name.value)}):
             if run.resolve() not in seen:
                 seen.add(run.resolve())
                 _add(found, run)
@@ -148,25 +127,44 @@ def find_runs(folders: Sequence[Path]) -> FoundRuns:
 
 
 def _add(found: FoundRuns, folder: Path) -> None:
-    stage = _read_config(folder).get("run")
+    config = _read_or_note(found, RunConfiguration.read, folder, RunConfiguration()).values
+    stage = config.get("run")
     if stage == "score":  # answers that anything made: nothing says which method
         return
-    if (folder / "metrics.json").exists():
+    if (folder / RunFile.METRICS).exists():
         try:
-            found.runs.append(_read_run(folder / "metrics.json"))
+            found.runs.append(_read_run(found, folder, config))
         except UserError as error:
             found.notes.append(f"Left out: {error}.")
-    elif (folder / "error.txt").exists():
-        found.failed.append((folder, _first_line(folder / "error.txt")))
+    elif (folder / RunFile.FAILURE).exists():
+        found.failed.append((folder, Failure.read(folder).line))
     elif stage in TRAINING_STAGES:
-        found.notes.append(f"Not finished: {folder} has no metrics.json; the command that began it goes on with it.")
+        found.notes.append(
+            f"Not finished: {folder} has no {RunFile.METRICS}; the command that began it goes on with it."
+        )
 
 
-def _first_line(path: Path) -> str:
+def _read_run(found: FoundRuns, folder: Path, config: Mapping[str, Any]) -> Run:
+    metrics = RunMetrics.read(folder)
+    for read in (SegmentScores.read, WarmupAnalysis.read):  # read where they are used, and named here if broken
+        _read_or_note(found, read, folder, None)
+    return Run(
+        **vars(metrics),
+        folder=folder,
+        finished=(folder / RunFile.METRICS).stat().st_mtime,
+        device=_read_or_note(found, Environment.read, folder, Environment()).device,
+        config=config,
+        inputs=_read_or_note(found, Inputs.read, folder, Inputs()).digests,
+    )
+
+
+def _read_or_note(found: FoundRuns, read: Callable[[Path], Record], folder: Path, otherwise: Record) -> Record:
+    """A record on which only details hang: a broken one is named, and the run stands without it."""
     try:
-        return _label(path.read_text(encoding="utf-8", errors="replace")) or "it left no reason"
-    except OSError as error:
-        return f"its reason cannot be read: {error.strerror or error}"
+        return read(folder)
+    except UserError as error:
+        found.notes.append(f"Not read: {error}.")
+        return otherwise
 
 
 def newest_runs(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -176,7 +174,7 @@ def newest_runs(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """
     repeats: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
-        repeats[_key(run.experiment), run.method, _key(run.variant), run.seed].append(run)
+        repeats[_sorting_key(run.experiment), run.method, _sorting_key(run.variant), run.seed].append(run)
     notes = []
     for same in repeats.values():
         same.sort(key=lambda run: (run.finished, str(run.folder)))
@@ -191,7 +189,7 @@ def group_by(runs: Sequence[Run], attribute: str) -> list[tuple[dict[str, str], 
     """`runs` grouped by equal values of a property that is a dict ("experiment", "variant"), in natural order."""
     groups: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[_key(getattr(run, attribute))].append(run)
+        groups[_sorting_key(getattr(run, attribute))].append(run)
     ordered = sorted(groups.items(), key=lambda item: [(name, natural_order(value)) for name, value in item[0]])
     return [(dict(key), sorted(same, key=lambda run: run.seed)) for key, same in ordered]
 
@@ -228,7 +226,7 @@ def variants_of(runs: Sequence[Run]) -> list[tuple[str, dict[str, str], list[Run
     return sorted(found, key=lambda item: natural_order(item[0]))
 
 
-def _key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _sorting_key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     # what everybody knows first: tables are sorted by this
     first = ["task", "model", "data", "split"]
     return tuple(sorted(setting.items(), key=lambda item: (first.index(item[0]) if item[0] in first else 4, item[0])))
@@ -240,84 +238,13 @@ def natural_order(text: str) -> list[tuple[int, float, str]]:
     return [(0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts)]
 
 
-def _read_run(path: Path) -> Run:
-    record = read_json(path)
-    try:
-        if record["method"] not in METHOD_NAMES:
-            raise ValueError(f"method is {record['method']!r}")
-        return Run(
-            folder=path.parent,
-            finished=path.stat().st_mtime,
-            task=_label(record["task"]),
-            data=_label(record["data"]),
-            model=_label(record["model"]),
-            method=str(record["method"]),
-            seed=int(record["seed"]),
-            overrides={_label(key): _label(value) for key, value in record["overrides"].items()},
-            split=_label(record["split"]),
-            examples=int(record["examples"]),
-            scores={k: Score(_finite(v["value"]), _label(v["signature"])) for k, v in record["scores"].items()},
-            chance={k: {way: _finite(x) for way, x in v.items()} for k, v in record["chance"].items()},
-            skipped={str(key): _label(value) for key, value in record["skipped"].items()},
-            notes=[_label(note) for note in record.get("notes", [])],
-            invalid_answers=None if record["invalid_answers"] is None else _finite(record["invalid_answers"]),
-            selection_metric=_label(record.get("selection_metric") or "") or None,
-            training_seconds=None if record.get("training_seconds") is None else _finite(record["training_seconds"]),
-            device=_read_device(path.parent),
-            config=_read_config(path.parent),
-            inputs=_read_inputs(path.parent),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        cause = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(
-            f"{path} does not hold a run's metrics ({cause}); evaluate that run again or move it"
-        ) from error
-
-
-def _read_config(folder: Path) -> Mapping[str, Any]:
-    """The run's config.yaml; empty where there is none that can be read, since only details hang on it."""
-    try:
-        text = (folder / "config.yaml").read_text(encoding="utf-8")
-        config = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return config if isinstance(config, dict) else {}
-
-
-def _read_inputs(folder: Path) -> Mapping[str, str]:
-    """The run's inputs.json; empty where there is none that can be read."""
-    try:
-        return {str(key): str(digest) for key, digest in read_json(folder / INPUTS_FILE).items()}
-    except (UserError, AttributeError):
-        return {}
-
-
-def _read_device(folder: Path) -> str | None:
-    try:
-        return str(read_json(folder / "environment.json")["device"])
-    except (UserError, KeyError, TypeError):
-        return None
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _settings_of(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in node.items():
         if isinstance(value, dict) and value:
-            yield from _leaves(value, f"{prefix}{key}.")
+            yield from _settings_of(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}", _label(YAML_WORDS[value] if value is None or isinstance(value, bool) else value)
+            yield f"{prefix}{key}", plain_line(YAML_WORDS[value] if value is None or isinstance(value, bool) else value)
 
 
 def _is_of_method(key: str) -> bool:
     return key.startswith("method.")
-
-
-def _label(value: Any) -> str:
-    """A text on one line without control characters, which a terminal would obey."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in str(value)).split())
-
-
-def _finite(value: Any) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{value} is not a number")
-    return number

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from warmup.config.neutral_keys import first_difference
 from warmup.errors import UserError
-from warmup.files import write_text
+from warmup.runs.file_names import WRITTEN_AT_ONCE, RunFile, last_file
+from warmup.runs.records import RunConfiguration
 
 ANOTHER_FOLDER = "choose another folder with hydra.run.dir=FOLDER (of a multirun hydra.sweep.dir=FOLDER)"
-WRITTEN_AT_ONCE = {"config.yaml", "environment.json", "train.log"}  # before there is anything to lose
 
 
 def finished(folder: Path, composed: DictConfig) -> bool:
@@ -21,23 +21,20 @@ def finished(folder: Path, composed: DictConfig) -> bool:
     Raises:
         UserError: the folder belongs to a run with another configuration, or holds something else.
     """
-    if not (folder / "config.yaml").is_file():
-        foreign = sorted(path.name for path in folder.glob("[!.]*") if path.name not in WRITTEN_AT_ONCE | {"error.txt"})
+    if not (folder / RunFile.CONFIG).is_file():
+        ours = WRITTEN_AT_ONCE | {RunFile.FAILURE}
+        foreign = sorted(path.name for path in folder.glob("[!.]*") if path.name not in ours)
         if foreign:
             raise UserError(f"{folder} is not empty ({foreign[0]}) and holds no run: choose another folder")
         return False
-    before = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    now = OmegaConf.to_container(composed, resolve=True)
-    if not isinstance(before, dict) or not isinstance(now, dict):
-        raise UserError(f"{folder / 'config.yaml'} is not what a run writes: choose another folder")
+    try:
+        before = RunConfiguration.read(folder).values
+    except UserError as error:
+        raise UserError(f"{error}: {ANOTHER_FOLDER}") from error
+    now = RunConfiguration.of(composed).values
     if key := first_difference(before, now):
         raise UserError(f"{folder} holds a run with another {key!r}: {ANOTHER_FOLDER}")
     return (folder / last_file(now["run"])).is_file()
-
-
-def last_file(run: str) -> str:
-    """The file that a finished stage wrote last, whole or not at all."""
-    return "predictions.jsonl" if run == "predict" else "metrics.json"
 
 
 def remove_if_nothing_was_done(folder: Path) -> bool:
@@ -46,11 +43,3 @@ def remove_if_nothing_was_done(folder: Path) -> bool:
         return False
     shutil.rmtree(folder)
     return True
-
-
-def note_failure(folder: Path, line: str) -> None:
-    """Write `line` to error.txt, where tables look for failed runs."""
-    try:
-        write_text(folder / "error.txt", line + "\n")
-    except UserError:  # the disk is full, which `line` says already
-        return

@@ -18,14 +18,14 @@ from typing import TYPE_CHECKING
 from warmup.config.checks import needed_splits
 from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError
-from warmup.files import read_json, write_json
+from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
+from warmup.runs.records import Inputs
 from warmup.training.processes import is_main_process
 
 if TYPE_CHECKING:
     from warmup.data.examples import Example
 
-INPUTS_FILE = "inputs.json"
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"}  # weights, configuration, tokenizer
 PART = 1 << 20  # bytes read at a time
 log = logging.getLogger(__name__)
@@ -41,10 +41,10 @@ def record_inputs(folder: Path, config: Config, examples: Mapping[str, Sequence[
     found = {**_configured_inputs(config), **worded}
     recorded = _recorded(folder)
     _refuse_changes(folder, recorded, found)
-    if not recorded and (folder / "checkpoints").is_dir():
-        log.warning("%s was begun by a version that kept no %s: its inputs cannot be compared", folder, INPUTS_FILE)
+    if not recorded and (folder / RunFile.CHECKPOINTS).is_dir():
+        log.warning("%s was begun by a version that kept no %s: its inputs cannot be compared", folder, RunFile.INPUTS)
     if is_main_process():
-        write_json(folder / INPUTS_FILE, {**recorded, **found})
+        Inputs({**recorded, **found}).write(folder)
 
 
 def refuse_changed_files(folder: Path, config: Config) -> None:
@@ -57,15 +57,14 @@ def refuse_changed_files(folder: Path, config: Config) -> None:
         _refuse_changes(folder, recorded, _configured_inputs(config))
 
 
-def _recorded(folder: Path) -> dict[str, str]:
-    path = folder / INPUTS_FILE
-    found = read_json(path) if path.is_file() else {}
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not what a run writes: {ANOTHER_FOLDER}")
-    return found
+def _recorded(folder: Path) -> Mapping[str, str]:
+    try:
+        return Inputs.read(folder).digests
+    except UserError as error:
+        raise UserError(f"{error}: {ANOTHER_FOLDER}") from error
 
 
-def _refuse_changes(folder: Path, recorded: dict[str, str], found: dict[str, str]) -> None:
+def _refuse_changes(folder: Path, recorded: Mapping[str, str], found: Mapping[str, str]) -> None:
     for key, digest in found.items():
         if recorded.get(key, digest) != digest:
             raise UserError(

@@ -10,10 +10,11 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from warmup.errors import UserError
-from warmup.files import read_json
 from warmup.metrics.significance import PairedComparison, compare_systems
 from warmup.runs.comparison import Row, score_name
+from warmup.runs.file_names import RunFile
 from warmup.runs.finding import Run
+from warmup.runs.metrics_records import SegmentScores
 from warmup.runs.predictions import read_predictions
 
 FROM_ANSWERS = {"bleu", "chrf", "accuracy", "macro_f1"}  # tested without each example's own score
@@ -53,7 +54,7 @@ def _test(row: Row) -> PairedComparison:
     answers = [[read_predictions(run) for run in runs] for runs in pairs]
     segments = [_segments(runs, row.metric) for runs in pairs]
     if row.metric not in FROM_ANSWERS and None in segments:
-        raise UserError("no score of each example in segment_scores.json; run=evaluate on the model writes them")
+        raise UserError(f"no score of each example in {RunFile.SEGMENT_SCORES}; run=evaluate on the model writes them")
     try:
         test = compare_systems(
             row.metric,
@@ -72,16 +73,11 @@ def _test(row: Row) -> PairedComparison:
     return test
 
 
-def _segments(runs: Sequence[Run], metric: str) -> list[list[float]] | None:
+def _segments(runs: Sequence[Run], metric: str) -> list[Sequence[float]] | None:
     """Each example's score, a list per run; None where a run did not write them."""
-    found = []
-    for run in runs:
-        path = run.folder / "segment_scores.json"
-        scores = read_json(path) if path.exists() else {}
-        if not isinstance(scores, dict) or not isinstance(scores.get(metric), list):
-            return None
-        found.append(scores[metric])
-    return found
+    found = [SegmentScores.read(run.folder).scores.get(metric) for run in runs]
+    known = [scores for scores in found if scores is not None]
+    return known if len(known) == len(found) else None
 
 
 def _target_language(run: Run) -> str | None:

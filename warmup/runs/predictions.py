@@ -1,34 +1,84 @@
-"""What the runs answered, example by example: `predictions.jsonl` read back, and whether runs answered one test set."""
+"""What a run answered, example by example: `predictions.jsonl`, and whether runs answered one test set."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from warmup.data.examples import text_of
+from warmup.data.examples import Example, text_of
 from warmup.data.local import read_table
 from warmup.errors import UserError
+from warmup.files import write_json_lines
+from warmup.runs.file_names import RunFile
 from warmup.runs.finding import Run
+
+if TYPE_CHECKING:  # comparing runs needs no torch
+    from warmup.answering.answerer import Answer
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """The lines of one `predictions.jsonl`, in the test set's order; one text each per example."""
+    """The lines of one `predictions.jsonl`, in the input's order; one text each per example."""
 
     sources: Sequence[str]
     predictions: Sequence[str]
-    references: Sequence[str]
+    references: Sequence[str]  # empty where nobody gave any
     warmups: Sequence[str | None]  # None for an answer that was written without one
+
+    @classmethod
+    def of(cls, answers: Sequence[Answer], examples: Sequence[Example]) -> Predictions:
+        """The answers to `examples`, of which all or none have a target."""
+        return cls(
+            [example.source for example in examples],
+            [answer.prediction for answer in answers],
+            [example.target for example in examples if example.target is not None],
+            [answer.warmup for answer in answers],
+        )
 
     @property
     def test_set(self) -> str:
         """A digest that two runs share when they answered the same questions."""
         return hashlib.sha256(json.dumps([self.sources, self.references]).encode()).hexdigest()
+
+    def lines(self) -> Iterator[dict[str, Any]]:
+        """Each example as a line of the file has it."""
+        columns = {"source": self.sources, "warmup": self.warmups, "prediction": self.predictions}
+        if self.references:
+            columns["reference"] = self.references
+        for texts in zip(*columns.values(), strict=True):
+            yield dict(zip(columns, texts, strict=True))
+
+    def write(self, folder: Path) -> None:
+        """Write `predictions.jsonl`."""
+        write_json_lines(folder / RunFile.PREDICTIONS, self.lines())
+
+    @classmethod
+    def read(cls, folder: Path) -> Predictions:
+        """What a run on a split with references wrote.
+
+        Raises:
+            UserError: the file is missing, cut off, or does not hold answers with references.
+        """
+        path = folder / RunFile.PREDICTIONS
+        try:
+            records = [record for record, _ in read_table(str(path))]
+            warmups = [
+                None if record.get("warmup") is None else text_of(record["warmup"], "a warmup") for record in records
+            ]
+            columns = {
+                key: [text_of(record[key], f"a {key}") for record in records]
+                for key in ("source", "prediction", "reference")
+            }
+        except (UserError, KeyError) as error:
+            cause = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"{path} does not hold a run's answers ({cause})") from error
+        return cls(columns["source"], columns["prediction"], columns["reference"], warmups)
 
 
 def read_predictions(run: Run) -> Predictions:
@@ -37,29 +87,19 @@ def read_predictions(run: Run) -> Predictions:
     Raises:
         UserError: the file is missing, cut off, or does not hold as many examples as were scored.
     """
-    path = run.folder / "predictions.jsonl"
+    path = run.folder / RunFile.PREDICTIONS
     try:
-        return _read(path, path.stat().st_mtime_ns, run.examples)
+        found = _unchanged(run.folder, path.stat().st_mtime_ns)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    if len(found.sources) != run.examples:
+        raise UserError(f"{path} holds {len(found.sources)} answers, and {run.examples} were scored")
+    return found
 
 
 @lru_cache(maxsize=1)  # tests and test sets ask for the same run in turn
-def _read(path: Path, changed: int, examples: int) -> Predictions:
-    try:
-        records = [record for record, _ in read_table(str(path))]
-        warmups = [
-            None if record.get("warmup") is None else text_of(record["warmup"], "a warmup") for record in records
-        ]
-        columns = [
-            [text_of(record[key], f"a {key}") for record in records] for key in ("source", "prediction", "reference")
-        ]
-    except (UserError, KeyError) as error:
-        cause = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise UserError(f"{path} does not hold a run's answers ({cause})") from error
-    if len(records) != examples:
-        raise UserError(f"{path} holds {len(records)} answers, and {examples} were scored")
-    return Predictions(columns[0], columns[1], columns[2], warmups)
+def _unchanged(folder: Path, changed: int) -> Predictions:
+    return Predictions.read(folder)
 
 
 def distinct_test_sets(runs: Sequence[Run]) -> set[tuple[int, str]]:

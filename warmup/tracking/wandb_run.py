@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from warmup.config.schema import LoggerConfig
 from warmup.reporting.tables.formats import columns
 from warmup.reporting.tables.layout import Report
+from warmup.runs.metrics_records import RunMetrics
+from warmup.runs.predictions import Predictions
 
 PATIENCE = 10  # seconds to wait for wandb's server before a run
 UPLOAD_PATIENCE = 600  # and for what is left to upload behind it
@@ -207,15 +210,15 @@ def _name(key: str) -> str:
 
 
 @_goes_on
-def log_results(run: Any, record: Mapping[str, Any], predictions: Sequence[Mapping[str, Any]]) -> None:
-    """The test scores of a `metrics.json` as summary, and a table of the first `MOST_ROWS` examples."""
+def log_results(run: Any, metrics: RunMetrics, predictions: Predictions) -> None:
+    """The test scores as summary, and a table of the first `MOST_ROWS` examples."""
     import wandb
 
-    scores = {f"test/{name}": score["value"] for name, score in record["scores"].items()}
-    timings = {name: record[name] for name in ("training_seconds", "decoding_seconds") if record.get(name)}
-    run.summary.update({**scores, **timings})
+    scores = {f"test/{name}": score.value for name, score in metrics.scores.items()}
+    timings = {name: getattr(metrics, name) for name in ("training_seconds", "decoding_seconds")}
+    run.summary.update({**scores, **{name: seconds for name, seconds in timings.items() if seconds}})
     columns = ["source", "warmup", "prediction", "reference"]
-    rows = [[line.get(column) for column in columns] for line in predictions[:MOST_ROWS]]
+    rows = [[line.get(column) for column in columns] for line in islice(predictions.lines(), MOST_ROWS)]
     run.log({"examples": wandb.Table(columns=columns, data=rows)})
 
 

@@ -16,7 +16,6 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError
-from warmup.files import read_json, write_json
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
 from warmup.models.loading import Backbone, save
@@ -24,21 +23,36 @@ from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
 from warmup.training.method_model import MethodModel
+from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import WarmupTrainer
 
 log = logging.getLogger(__name__)
-MODEL, RECORD, HISTORY = "model", "training.json", "history.json"  # what a training leaves in its folder
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
 
 
 @dataclass(frozen=True)
-class Training:
-    """What a finished training leaves beside the model."""
+class TrainingJob:
+    """What is trained, on what, how, and where.
 
-    seconds: float  # of optimisation, dev evaluations not counted, resumed parts added up
-    steps: int
-    best_score: float | None
-    history: list[dict[str, Any]]
+    Attributes:
+        folder: the run's; `checkpoints` in it holds what a killed run resumes from.
+        device: "cpu" or "cuda".
+        selection_metric: the dev score that picks the best checkpoint; larger is better.
+        settings: what warmup_config.json says, written beside every saved model.
+        seed: of the order of examples and of sampled warmups.
+        fresh: whether the model was built from a configuration, not pretrained.
+    """
+
+    backbone: Backbone
+    method: MethodConfig
+    trainer: TrainerConfig
+    examples: EncodedExamples
+    folder: Path
+    device: str
+    selection_metric: str
+    settings: CheckpointSettings
+    seed: int
+    fresh: bool = False
 
 
 class Arguments(TrainingArguments):
@@ -59,76 +73,71 @@ class BarWithoutDictionaries(ProgressCallback):
 
 
 def fit(
-    backbone: Backbone,
-    method: MethodConfig,
-    config: TrainerConfig,
-    train: EncodedExamples,
-    folder: Path,
-    seed: int,
-    device: str,
-    selection_metric: str,
-    settings: CheckpointSettings,
-    score: Callable[[], dict[str, float]],
-    callbacks: Sequence[TrainerCallback],
-    fresh: bool = False,
+    job: TrainingJob, dev_scores: Callable[[], dict[str, float]], callbacks: Sequence[TrainerCallback] = ()
 ) -> Training:
-    """Train in place; `folder/checkpoints` holds what a killed run resumes from, `folder/history.json` the curves.
+    """Train in place; `history.json` in the job's folder has the curves.
 
-    A training that has ended stays as it is: where `folder/model` is, or the last checkpoint is that of the end, the
+    A training that has ended stays as it is: where `model` is, or the last checkpoint is that of the end, the
     weights are loaded and no step is taken.
+
+    Args:
+        dev_scores: decodes the dev set with the model as it is and returns its scores.
 
     Raises:
         UserError: a loss that is not a number, a folder that cannot be written, or checkpoints of another number of
             processes.
     """
-    checkpoints = folder / "checkpoints"
-    arguments = training_arguments(config, checkpoints, seed, device, selection_metric)
+    trainer = _trainer_of(job, dev_scores, callbacks)
+    if (job.folder / MODEL_FOLDER).is_dir():
+        return _take_over_finished(trainer, job.folder)
+    _train(trainer, job.folder / CHECKPOINTS_FOLDER)
+    if trainer.is_world_process_zero():
+        TrainingHistory(trainer.state.log_history).write(job.folder)
+    return Training(trainer.clock.seconds, trainer.state.global_step)
+
+
+def save_trained(job: TrainingJob, training: Training) -> None:
+    """Write `training.json`, then `model/`, whole or not at all: where it is, the training is finished."""
+    if (job.folder / MODEL_FOLDER).is_dir():
+        return
+    training.write(job.folder)
+    unfinished = job.folder / f".{MODEL_FOLDER}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    save(job.backbone, unfinished, job.settings)
+    os.replace(unfinished, job.folder / MODEL_FOLDER)
+
+
+def _trainer_of(
+    job: TrainingJob, dev_scores: Callable[[], dict[str, float]], callbacks: Sequence[TrainerCallback]
+) -> WarmupTrainer:
+    config, model = job.trainer, job.backbone.model
+    arguments = training_arguments(config, job.folder / CHECKPOINTS_FOLDER, job.seed, job.device, job.selection_metric)
     if config.gradient_checkpointing:
-        backbone.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
-    backbone.model.to(device)
+        model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
+    model.to(job.device)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
     trainer = WarmupTrainer(
-        MethodModel(backbone, method, fresh, seed),
+        MethodModel(job.backbone, job.method, job.fresh, job.seed),
         arguments,
-        train,
+        job.examples,
         config.group_by_length,
-        settings,
-        score,
-        data_collator=Collator(backbone),
+        job.settings,
+        dev_scores,
+        data_collator=Collator(job.backbone),
         callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints), *callbacks],
     )
     trainer.remove_callback(ProgressCallback)
-    if (folder / MODEL).is_dir():
-        seconds = _take_over_finished(trainer, folder)
-    else:
-        _train(trainer, checkpoints)
-        seconds = trainer.clock.seconds
-        if trainer.is_world_process_zero():
-            # sorted, as a checkpoint has them: a resumed run's file is no other
-            write_json(folder / HISTORY, [dict(sorted(entry.items())) for entry in trainer.state.log_history])
-    history = trainer.state.log_history
-    scores = [entry[name] for entry in history if (name := f"eval_{selection_metric}") in entry]
-    return Training(seconds, trainer.state.global_step, max(scores, default=None), history)
+    return trainer
 
 
-def save_trained(backbone: Backbone, settings: CheckpointSettings, training: Training, folder: Path) -> None:
-    """Write `training.json`, then `model/`, whole or not at all: where it is, the training is finished."""
-    if (folder / MODEL).is_dir():
-        return
-    write_json(folder / RECORD, {"seconds": training.seconds, "steps": training.steps})
-    unfinished = folder / f".{MODEL}"
-    shutil.rmtree(unfinished, ignore_errors=True)
-    save(backbone, unfinished, settings)
-    os.replace(unfinished, folder / MODEL)
-
-
-def _take_over_finished(trainer: WarmupTrainer, folder: Path) -> float:
-    """Load what an earlier call left in `folder`; returns its seconds."""
-    record, history = read_json(folder / RECORD), read_json(folder / HISTORY)
-    log.info("training was finished before; the model is read from %s", folder / MODEL)
-    steps = record["steps"]
-    trainer.take_over(TrainerState(global_step=steps, max_steps=steps, log_history=history), folder / MODEL)
-    return float(record["seconds"])
+def _take_over_finished(trainer: WarmupTrainer, folder: Path) -> Training:
+    """Load what an earlier call left in `folder`."""
+    training, history = Training.read(folder), TrainingHistory.read(folder)
+    log.info("training was finished before; the model is read from %s", folder / MODEL_FOLDER)
+    steps = training.steps
+    state = TrainerState(global_step=steps, max_steps=steps, log_history=list(history.entries))
+    trainer.take_over(state, folder / MODEL_FOLDER)
+    return training
 
 
 def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
@@ -155,7 +164,7 @@ def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
         raise UserError(f"cannot write to {checkpoints}: no space left, or the folder is gone") from error
     finally:
         if bar.training_bar is not None:
-            bar.training_bar.close()  # or the line of an error stands behind the bar
+            bar.training_bar.close()  # or the line of an error stands after the bar
 
 
 def training_arguments(

@@ -1,14 +1,28 @@
-"""The processes that torchrun or accelerate started together: which one writes, and how one leaves the others."""
+"""The processes that torchrun or accelerate started: which one writes and speaks, and how one leaves the others."""
 
 from __future__ import annotations
 
 import gc
+import logging
 import os
+import warnings
 
 
 def is_main_process() -> bool:
     """Whether this is the only process, or the first that torchrun or accelerate started: the one that writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def quiet_libraries() -> None:
+    """One voice: libraries speak only of errors, and of several processes only the first speaks."""
+    import transformers  # here, since command_line asks this module which process it is, before torch
+
+    transformers.utils.logging.set_verbosity_error()
+    warnings.filterwarnings("ignore", message="mtime may not be reliable")  # said at every checkpoint
+    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib", "sacrebleu"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    if not is_main_process():
+        logging.getLogger().setLevel(logging.ERROR)
 
 
 def leave_process_group() -> None:

@@ -88,7 +88,7 @@ class WarmupTrainer(Trainer):
         return loss
 
     def end_from(self, checkpoint: Path, state: TrainerState) -> None:
-        """What `train` does behind the last step, for a training that had come so far: no further step is taken."""
+        """What `train` does after the last step, for a training that had come so far: no further step is taken."""
         self._restore(checkpoint, state)
         self.take_over(state, checkpoint)
         self._load_best_model()
@@ -139,7 +139,7 @@ class WarmupTrainer(Trainer):
             )
 
     def _warn_of_collapse(self, logs: dict[str, float]) -> None:
-        """Once: warmups are drawn with next to no choice, or are one and the same string (design, section 1)."""
+        """Once: warmups are drawn with next to no choice, or are one and the same string (docs/method.md)."""
         entropy = logs.get("warmup/token_entropy")
         if entropy is None or self.progress.warned or not self.is_world_process_zero():
             return

@@ -18,7 +18,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from warmup.errors import UserError
-from warmup.files import read_json
 from warmup.reporting.figures.style import (
     GREY,
     SFT_STYLE,
@@ -31,6 +30,7 @@ from warmup.reporting.figures.style import (
 )
 from warmup.runs.comparison import SCORE_ORDER, score_name
 from warmup.runs.finding import Run, experiment_words, group_by, variants_of
+from warmup.training.results import TrainingHistory
 
 MOST_POINTS = 100  # of a curve: longer ones are averaged over equal spans of steps
 MOST_EXPERIMENTS = 5  # in one figure of learning curves: more would not fit a page
@@ -105,15 +105,11 @@ def read_histories(runs: Sequence[Run]) -> tuple[dict[Path, History], list[str]]
     histories: dict[Path, History] = {}
     notes = []
     for run in runs:
-        path = run.folder / "history.json"
         try:
-            history = read_json(path) if path.exists() else []
-            if not isinstance(history, list) or not all(isinstance(entry, dict) for entry in history):
-                raise UserError(f"{path} is no training history (a list of log entries)")
+            histories[run.folder] = list(TrainingHistory.read(run.folder).entries)
         except UserError as error:
-            history = []
+            histories[run.folder] = []
             notes.append(f"Not drawn: {error}.")
-        histories[run.folder] = history
     return histories, notes
 
 

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
 
 from warmup.errors import UserError
-from warmup.files import read_json
 from warmup.reporting.page.paired_examples import PairedExamples, words
 from warmup.reporting.tables.formats import markdown_text
 from warmup.runs.comparison import score_name
 from warmup.runs.finding import Run
+from warmup.runs.metrics_records import WarmupAnalysis
 
 MOST_FREQUENT = 10
 EMPTY = "—"
@@ -116,19 +116,11 @@ def correlation(overlaps: Sequence[float | None], gains: Sequence[float | None])
 
 def _substitution(run: Run) -> dict[str, Any] | None:
     """What the test set's evaluation found with warmups replaced; None for a run that was evaluated without it."""
-    path = run.folder / "warmup_analysis.json"
     try:
-        found = read_json(path) if path.exists() else None
-        if found is not None:
-            for part in found["warmups"].values():
-                (
-                    float(part["changed"]),
-                    float(part.get("target_nll", 0)),
-                    {name: float(value) for name, value in part["scores"].items()},
-                )
-    except (UserError, KeyError, TypeError, ValueError, AttributeError):
+        found = WarmupAnalysis.read(run.folder)
+    except UserError:  # which finding the run has named
         return None
-    return found
+    return None if found is None else asdict(found)
 
 
 @dataclass(frozen=True)

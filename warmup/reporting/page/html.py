@@ -21,7 +21,8 @@ from warmup.reporting.page.paired_examples import WORD, PairedExamples
 from warmup.reporting.tables.formats import NOTHING, columns
 from warmup.reporting.tables.layout import Report, Table
 from warmup.runs.comparison import score_name
-from warmup.runs.finding import METHOD_NAMES, Run
+from warmup.runs.finding import Run
+from warmup.runs.metrics_records import METHOD_NAMES
 
 MOST_EXAMPLES = 20_000  # of each run: more would take a browser long to open
 FIGURES = {

@@ -11,10 +11,10 @@ import regex
 
 from warmup.config.schema import METRIC_SCORES
 from warmup.errors import UserError
-from warmup.files import read_json
 from warmup.metrics.evaluation import compute_metrics, sacrebleu_metric
 from warmup.runs.comparison import group_runs, score_order
 from warmup.runs.finding import Run, newest_runs
+from warmup.runs.metrics_records import SegmentScores
 from warmup.runs.predictions import Predictions, read_predictions
 
 # Corpus BLEU of one sentence is mostly 0, and macro F1 of one answer is no number: these stand in for them.
@@ -128,7 +128,7 @@ def _beside(mine: Predictions, sft: Run, score: str | None) -> list[tuple[str, f
     return found
 
 
-def example_scores(run: Run, answers: Predictions) -> tuple[str | None, list[float] | None]:
+def example_scores(run: Run, answers: Predictions) -> tuple[str | None, Sequence[float] | None]:
     """The name and the values, in percent, of the score that tells one example's answer from a better one."""
     chosen = run.selection_metric or min(run.scores, key=score_order, default="")
     score = PER_EXAMPLE.get(chosen, chosen)
@@ -150,10 +150,8 @@ def example_scores(run: Run, answers: Predictions) -> tuple[str | None, list[flo
     return (score, segments) if segments is not None else (None, None)
 
 
-def _stored(run: Run, score: str) -> list[float] | None:
-    path = run.folder / "segment_scores.json"
+def _stored(run: Run, score: str) -> Sequence[float] | None:
     try:
-        found = read_json(path).get(score) if path.exists() else None
-    except (UserError, AttributeError):
+        return SegmentScores.read(run.folder).scores.get(score)
+    except UserError:  # which finding the run has named
         return None
-    return found if isinstance(found, list) else None

@@ -1,0 +1,40 @@
+"""The files of a run's folder: the one list, which docs/configuration.md shows, the code goes by and tests compare."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from warmup.training.results import CHECKPOINTS_FOLDER, HISTORY_FILE, MODEL_FOLDER, TRAINING_FILE
+
+
+class RunFile(StrEnum):
+    """A file or a folder that a run may leave, in about the order in which they appear; figures come beside."""
+
+    CONFIG = "config.yaml"
+    INPUTS = "inputs.json"
+    ENVIRONMENT = "environment.json"
+    LOG = "train.log"
+    HISTORY = HISTORY_FILE
+    CHECKPOINTS = CHECKPOINTS_FOLDER
+    TRAINING = TRAINING_FILE
+    MODEL = MODEL_FOLDER
+    PREDICTIONS = "predictions.jsonl"
+    SEGMENT_SCORES = "segment_scores.json"
+    WARMUP_ANALYSIS = "warmup_analysis.json"
+    METRICS = "metrics.json"
+    TABLE_MARKDOWN = "comparison.md"
+    TABLE_LATEX = "comparison.tex"
+    TABLE_CSV = "comparison.csv"
+    ANALYSIS_JSON = "analysis.json"
+    ANALYSIS_MARKDOWN = "analysis.md"
+    PAGE = "report.html"
+    FAILURE = "error.txt"
+    WANDB = "wandb"
+
+
+WRITTEN_AT_ONCE = {RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.LOG}  # before there is anything to lose
+
+
+def last_file(stage: str) -> RunFile:
+    """The file that a finished stage wrote last, whole or not at all."""
+    return RunFile.PREDICTIONS if stage == "predict" else RunFile.METRICS

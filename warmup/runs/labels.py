@@ -1,0 +1,36 @@
+"""What names a run in tables: its task, data, model, method and seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from warmup.config.languages import language_code
+from warmup.config.schema import Config, HubData, LocalData, TaskConfig
+
+
+def labels_of(config: Config, method: str) -> dict[str, Any]:
+    """The labels of a run that answers by `method`, "sft" or "warmup"."""
+    return {
+        "task": task_label(config.task),
+        "data": _data_label(config),
+        "model": config.checkpoint or config.model.name,
+        "method": method,
+        "seed": config.seed,
+    }
+
+
+def task_label(task: TaskConfig) -> str:
+    """The task as tables name it: a translation with its languages."""
+    pair = f" {language_code(task.source_language)}-{language_code(task.target_language)}"
+    return task.name + (pair if task.name == "translation" else "")
+
+
+def _data_label(config: Config) -> str:
+    data = config.data
+    if isinstance(data, HubData):
+        return str(data.test.path)
+    if isinstance(data, LocalData):
+        file = data.train or data.train_source or data.test or data.test_source or ""
+        return Path(file).expanduser().resolve().parent.name
+    return data.kind

@@ -1,0 +1,61 @@
+"""What of a run, and of a comparison of runs, goes to wandb."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from warmup.config.schema import Config, LoggerConfig
+from warmup.reporting.figures.drawing import write_figures
+from warmup.reporting.overview import Overview
+from warmup.runs.file_names import RunFile
+from warmup.runs.finding import find_runs
+from warmup.runs.labels import labels_of
+from warmup.runs.metrics_records import RunMetrics
+from warmup.runs.predictions import Predictions
+from warmup.tracking.wandb_run import Identity, log_comparison, log_figures, log_files, log_results, wandb_run
+from warmup.training.processes import is_main_process
+
+
+def run_of_job(config: Config, method: str, folder: Path, sweep: Path | None) -> AbstractContextManager[Any]:
+    """The wandb run of the run in `folder`; None inside it where nothing is logged to wandb.
+
+    Args:
+        method: "sft" or "warmup".
+        sweep: the folder of the multirun that it is a part of.
+    """
+    labels = labels_of(config, method)
+    identity = Identity(
+        name=folder.name,
+        group=None if sweep is None else sweep.name,
+        job_type=method,
+        tags=[*(labels[name] for name in ("task", "data", "model", "method")), f"seed {config.seed}"],
+    )
+    logger = config.logger if is_main_process() else LoggerConfig()
+    return wandb_run(logger, folder, identity, dataclasses.asdict(config))
+
+
+def track_results(
+    wandb: Any, logger: LoggerConfig, folder: Path, metrics: RunMetrics, predictions: Predictions
+) -> None:
+    """A run's scores, answers and figures."""
+    log_results(wandb, metrics, predictions)
+    log_figures(wandb, write_figures(find_runs([folder]).runs, [], folder)[0])
+    if logger.log_predictions:
+        log_files(wandb, "predictions", folder / RunFile.PREDICTIONS)
+
+
+def run_of_comparison(logger: LoggerConfig, output: Path, folders: Sequence[Path]) -> AbstractContextManager[Any]:
+    """The wandb run of what compares the runs in `folders`, in the group of its own folder; None inside as above."""
+    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
+    return wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]})
+
+
+def track_comparison(wandb: Any, overview: Overview) -> None:
+    """The tables, the figures and the page."""
+    log_comparison(wandb, overview.report)
+    log_figures(wandb, overview.figures)
+    log_files(wandb, "report", overview.page)

@@ -1,0 +1,69 @@
+"""What a training leaves in its run's folder, written and read: `history.json`, `training.json` and `model/`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from warmup.errors import UserError
+from warmup.files import read_json, write_json
+
+HISTORY_FILE, TRAINING_FILE, MODEL_FOLDER = "history.json", "training.json", "model"
+CHECKPOINTS_FOLDER = "checkpoints"  # what a killed run resumes from
+
+
+@dataclass(frozen=True)
+class TrainingHistory:
+    """The log of a training: an entry for each logged step and each evaluation, with its "step"."""
+
+    entries: Sequence[dict[str, Any]]
+
+    def write(self, folder: Path) -> None:
+        """Each entry's keys sorted, as a checkpoint has them: a resumed run's file is no other."""
+        write_json(folder / HISTORY_FILE, [dict(sorted(entry.items())) for entry in self.entries])
+
+    @classmethod
+    def read(cls, folder: Path) -> TrainingHistory:
+        """The history in `folder`; empty where there is none.
+
+        Raises:
+            UserError: the file holds something else.
+        """
+        path = folder / HISTORY_FILE
+        entries = read_json(path) if path.exists() else []
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise UserError(f"{path} is no training history (a list of log entries)")
+        return cls(entries)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How long a finished training was.
+
+    Attributes:
+        seconds: of optimisation, dev evaluations not counted, resumed parts added up.
+        steps: of the optimiser.
+    """
+
+    seconds: float
+    steps: int
+
+    def write(self, folder: Path) -> None:
+        """Write `training.json`."""
+        write_json(folder / TRAINING_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Training:
+        """What `write` wrote.
+
+        Raises:
+            UserError: the file is missing or holds something else.
+        """
+        path = folder / TRAINING_FILE
+        record = read_json(path)
+        try:
+            return cls(float(record["seconds"]), int(record["steps"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path} does not hold the seconds and steps of a training") from error
