@@ -10,19 +10,24 @@ from torch import Tensor
 
 from tests.conftest import ARCHITECTURES
 from tests.methods.enumeration import LABELS, LIMIT, Everything, sharpen
+from warmup.config.schema import WarmupMethod
 from warmup.methods.objective import (
+    OBJECTIVES,
     Coefficients,
+    Scored,
     allocate,
     baseline_weights,
     coefficients,
     effective_sample_size,
     log_likelihood,
     posterior_weights,
+    prior_weights,
     resampled,
     surrogate_loss,
 )
 from warmup.methods.sampling import even_weights, sample_warmups
 from warmup.methods.scoring import read_warmups, weigh_read
+from warmup.methods.warmup import warmup_step
 
 
 @pytest.fixture(params=ARCHITECTURES)
@@ -106,6 +111,27 @@ def test_baselines_leave_the_expected_gradient_alone(everything: Everything, kin
 def test_elbo_has_the_gradient_of_the_expected_log_likelihood(everything: Everything) -> None:
     bound = (everything.scores.warmup_logprob.exp() * everything.scores.target_logprob).sum()
     assert_equal(expectation(everything, "elbo"), everything.gradient(bound))
+
+
+def reinforce(scored: Scored) -> Coefficients:
+    """An objective as docs/architecture.md has one added: that of `elbo`, without anything to compare with."""
+    prior = prior_weights(scored.log_prior_weight)
+    weighted = prior * scored.target_logprob
+    return Coefficients(prior, weighted, weighted.sum(-1))
+
+
+def test_an_objective_is_a_function_and_a_row(everything: Everything, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(OBJECTIVES, "reinforce", reinforce)
+    bound = (everything.scores.warmup_logprob.exp() * everything.scores.target_logprob).sum()
+    assert_equal(expectation(everything, "reinforce"), everything.gradient(bound))
+    backbone, (encoded, noise) = everything.backbone, everything.copies(1)
+    method = WarmupMethod(num_samples=3, max_warmup_tokens=LIMIT, objective="reinforce", entropy_coef=0.0)
+    step = warmup_step(backbone, method, encoded, LABELS, noise)
+    assert step.loss.item() == pytest.approx(-step.target_logprob.mean().item(), abs=1e-6)
+
+
+def test_the_table_is_what_a_method_may_have() -> None:
+    assert {*OBJECTIVES, "resample"} == set(WarmupMethod.__dataclass_fields__["objective"].metadata["choices"])
 
 
 def test_vimco_has_the_gradient_of_the_two_sample_bound(everything: Everything) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from warmup.methods.scoring import shared_dropout
+from warmup.models.model_types import FAMILIES
 from warmup.models.modes import dropout_off
 
 LABELS = torch.tensor([[7, 8, 1]])
@@ -40,3 +41,13 @@ def test_equal_warmups_get_equal_weights_in_a_bart_with_dropout(make_backbone: A
     with dropout_off(decoder):
         torch.testing.assert_close(hidden(), states)
     assert owners and all(getattr(part, name) == rate and part.training for part in owners)
+
+
+@pytest.mark.parametrize("architecture", FAMILIES)
+def test_a_family_tells_whether_a_fresh_model_drops_out(make_backbone: Any, architecture: str) -> None:
+    backbone = make_backbone(architecture, dropout=0.5)
+    backbone.model.train()
+    ids = torch.tensor([[265, 270, 268, 1]])
+    rows = torch.tensor([[20, 21, 7, 1]])
+    pair = [backbone.family.plain_logits(backbone.model, ids, ids > 0, rows, rows > 0) for _ in range(2)]
+    assert backbone.family.has_dropout != torch.equal(*pair)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, StableLmConfig
 
 from warmup.answering.answerer import Answerer
 from warmup.config.schema import ARCHITECTURES, EvaluationConfig
@@ -19,11 +19,20 @@ from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.sft import sft_loss
 from warmup.models.checkpoint_settings import Limits
+from warmup.models.decoder_only import DecoderOnly
 from warmup.models.encoding import Batch, source_batch
 from warmup.models.loading import Backbone
 from warmup.models.model_types import FAMILIES
 from warmup.models.modes import checkpoint_contexts
 
+
+class StableLm(DecoderOnly):
+    """A family as docs/architecture.md has one added, but for its row in the table."""
+
+    config_class = StableLmConfig
+
+
+KINDS = {**FAMILIES, "stablelm": StableLm}
 PAD, END, START, SEPARATOR, WORDS = 1, 2, 3, 4, 40
 FORBIDDEN = [0, PAD, END, START, 39]
 T5 = {"d_model": 16, "d_kv": 8, "d_ff": 24, "num_layers": 2, "num_heads": 2}
@@ -52,6 +61,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("mistral", {**WINDOW, "num_key_value_heads": 1}),
     ("qwen2", {**WINDOW, "max_window_layers": 1}),
     ("qwen2", {**WINDOW, "max_window_layers": 0}),
+    ("stablelm", {"use_qkv_bias": True, **UNTIED}),
 ]
 SOURCES = [[11, 12, 13, 14, 15, 16, END], [17, END], [18, 19, 20, 21, END]]
 TARGETS = [[22, 23, 24, END], [25, END], [26, 27, END]]
@@ -80,7 +90,7 @@ def backbone(request: pytest.FixtureRequest) -> Backbone:
     with torch.no_grad():
         for part in [*model.parameters(), *(b for name, b in model.named_buffers() if "logits_bias" in name)]:
             part.copy_(torch.randn(part.shape, generator=generator) * 0.4 + 0.1)
-    made = Backbone(model, SimpleNamespace(pad_token_id=PAD, eos_token_id=END), FAMILIES[kind](), SEPARATOR)
+    made = Backbone(model, SimpleNamespace(pad_token_id=PAD, eos_token_id=END), KINDS[kind](), SEPARATOR)
     never = torch.zeros(WORDS, dtype=torch.bool)
     never[FORBIDDEN] = True
     made.__dict__["never_in_warmup"] = never

@@ -14,8 +14,8 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast, T5Config, T5For
 from tests.models.tokenizer_kinds import KINDS, WRITES_EVERYTHING, unigram
 from warmup.data.examples import Example
 from warmup.errors import UserError
-from warmup.models.decoder_only import DecoderOnly
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
+from warmup.models.llama import Llama
 from warmup.models.loading import Backbone, load_pretrained
 from warmup.models.t5 import T5
 from warmup.models.tokenizers import SEPARATOR, text_ids
@@ -111,7 +111,7 @@ def test_sources_and_targets_end_where_their_text_ends(kind: str) -> None:
 def test_a_causal_source_has_its_special_tokens_at_its_ends_alone(kind: str) -> None:
     tokenizer = with_separator(kind)
     separator = tokenizer.convert_tokens_to_ids(SEPARATOR)
-    text, closing = DecoderOnly().source_ids(tokenizer, "a </s> b <sep> <s>", separator)
+    text, closing = Llama().source_ids(tokenizer, "a </s> b <sep> <s>", separator)
     assert closing == [separator] and text[0] == tokenizer.bos_token_id
     assert not special_ids(tokenizer).intersection(text[1:])
 

@@ -1,4 +1,4 @@
-"""Causal language models (Llama, Mistral, Qwen2): one sequence, `x <sep> c <sep> y`, read by one model."""
+"""Causal language models: one sequence, `x <sep> c <sep> y`, read by one model. One file has each kind."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     DynamicCache,
-    LlamaConfig,
-    MistralConfig,
     PretrainedConfig,
     PreTrainedTokenizerBase,
-    Qwen2Config,
 )
 
 from warmup.config.schema import ModelConfig
@@ -42,13 +39,19 @@ class _RowState:
 
 
 class DecoderOnly(Family):
-    """Llama, and all that is used in its way. The collator pads on the left; padding on the right is read as well."""
+    """What causal models have in common; a kind says how a fresh one is made, and who may look at whom.
+
+    Read as Hugging Face's Llama is: `get_decoder()` takes `position_ids`, which are all that it knows of places (rotary
+    embeddings), a 4-D `attention_mask` that is added to the scores, and a `DynamicCache`. The collator pads on the
+    left; padding on the right is read as well.
+    """
 
     auto = AutoModelForCausalLM
     is_encoder_decoder = False
+    has_dropout = False
     padding_side = "left"
     template = "<s> $A"
-    config_class: ClassVar[Any] = LlamaConfig
+    config_class: ClassVar[Any]  # of transformers; `fresh_config` is for those that name sizes as Llama does
 
     def fresh_config(
         self, size: ModelConfig, rows: int, tokenizer: PreTrainedTokenizerBase, longest: int
@@ -182,30 +185,6 @@ class DecoderOnly(Family):
         rows = [source + row for source, row in zip(sources, prefix, strict=True)]
         ids, mask = left_padded(rows, model.config.pad_token_id, encoded.ids.device)
         return generated(model, settings, input_ids=ids, attention_mask=mask)[:, ids.shape[1] :].tolist()
-
-
-class Mistral(DecoderOnly):
-    """Mistral: no token looks further back than `sliding_window` says, itself included."""
-
-    config_class: ClassVar[Any] = MistralConfig
-
-    def attention_mask(self, model: Model, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
-        window = model.config.sliding_window
-        near = allowed if window is None else allowed & (queries[:, :, None] - keys[:, None] < window)
-        return super().attention_mask(model, near, queries, keys)
-
-
-class Qwen2(Mistral):
-    """Qwen2: some layers, all or none look back so far only."""
-
-    config_class: ClassVar[Any] = Qwen2Config
-
-    def attention_mask(self, model: Model, allowed: Tensor, queries: Tensor, keys: Tensor) -> Any:
-        whole = DecoderOnly.attention_mask(self, model, allowed, queries, keys)
-        if "sliding_attention" not in model.config.layer_types:
-            return whole
-        near = super().attention_mask(model, allowed, queries, keys)
-        return {"full_attention": whole, "sliding_attention": near}
 
 
 def _allowed(prompt_mask: Tensor, count: int, length: int) -> Tensor:

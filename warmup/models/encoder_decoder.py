@@ -41,10 +41,15 @@ class _DecoderState:
 
 
 class EncoderDecoder(Family):
-    """What encoder-decoders have in common; a kind says where its parts are."""
+    """What encoder-decoders have in common; a kind says where its parts are.
+
+    Read as Hugging Face's T5 and BART are: `get_encoder()` and `get_decoder()` take what is passed to them below, the
+    decoder an `EncoderDecoderCache`, whose cross-attention part is filled by `keys_and_values`.
+    """
 
     auto = AutoModelForSeq2SeqLM
     is_encoder_decoder = True
+    has_dropout = True
     padding_side = "right"
 
     @abstractmethod

@@ -64,10 +64,16 @@ class Encoded:
 
 
 class Family(ABC):
-    """One kind of model. An instance belongs to one model, and may keep what `prepare` found out about it."""
+    """One kind of model. An instance belongs to one model, and may keep what `prepare` found out about it.
+
+    A new kind begins with `DecoderOnly` or `EncoderDecoder`, which have most of these methods, and says what differs.
+    What is abstract here must equal the model's own forward pass, however it is computed: `tests/models/test_parity.py`
+    compares every method with it, and loading compares a few logits.
+    """
 
     auto: ClassVar[Any]  # the class of transformers that loads it with its output layer
     is_encoder_decoder: ClassVar[bool]
+    has_dropout: ClassVar[bool]  # whether `fresh_config` has a use for `size.dropout`
     padding_side: ClassVar[str]
     template: ClassVar[str]  # what published tokenizers put around a text: a fresh one does so too
 

@@ -6,9 +6,10 @@ from typing import Any
 
 from warmup.errors import UserError, nearest
 from warmup.models.bart import Bart
-from warmup.models.decoder_only import DecoderOnly, Mistral, Qwen2
 from warmup.models.families import Family
+from warmup.models.llama import Llama
 from warmup.models.mbart import MBart
+from warmup.models.mistral import Mistral, Qwen2
 from warmup.models.t5 import MT5, T5
 
 FAMILIES: dict[str, type[Family]] = {
@@ -16,7 +17,7 @@ FAMILIES: dict[str, type[Family]] = {
     "mt5": MT5,
     "bart": Bart,
     "mbart": MBart,
-    "llama": DecoderOnly,
+    "llama": Llama,
     "mistral": Mistral,
     "qwen2": Qwen2,
 }
