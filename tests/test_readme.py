@@ -1,4 +1,4 @@
-"""README.md's commands are run as they are written, made short by overrides behind them; so is its Python snippet."""
+"""README.md's commands are run as they are written, made short by overrides after them; so is its Python snippet."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SMALL = ["model.width=16", "model.heads=2", "model.layers=1", "model.feed_forward=32", "model.vocabulary_size=300"]
 SHORT = ["trainer.max_steps=2", "trainer.evaluate_every=2", "trainer.batch_size=4", "task.max_target_tokens=8"]
 TOY = ["data.train_size=16", "data.validation_size=4", "data.test_size=4"]
-# What stands behind each command to make it short, by the words that it begins with.
+# What follows each command to make it short, by the words that it begins with.
 RUNS: dict[str, list[str]] = {
     "": [*SHORT, *SMALL, *TOY],
     "--help": [],
@@ -71,7 +71,7 @@ QUESTIONS = ["zwei Hunde", "ein Mann am Strand läuft", "ein Ball", "die Frau li
 
 
 def arguments_of(text: str) -> list[str]:
-    """The words behind `scripts/train.py` of one command line."""
+    """The words after `scripts/train.py` of one command line."""
     words = shlex.split(text, comments=True)
     return words[words.index("scripts/train.py") + 1 :]
 
