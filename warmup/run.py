@@ -54,16 +54,10 @@ from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
 from warmup.runs.finding import find_runs
 from warmup.runs.inputs import record_inputs
+from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard
-from warmup.tracking.wandb_run import (
-    Identity,
-    WandbCallback,
-    log_comparison,
-    log_figures,
-    log_files,
-    log_results,
-    wandb_run,
-)
+from warmup.tracking.wandb_results import log_figures, log_files, log_overview, log_results
+from warmup.tracking.wandb_run import Identity, wandb_run
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import Training, fit, save_trained
 from warmup.training.processes import is_main_process
@@ -364,10 +358,5 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
-    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
-        if wandb:
-            log_comparison(wandb, overview.report)
-            log_figures(wandb, overview.figures)
-            log_files(wandb, "report", overview.page)
+    log_overview(logger, folders, output, overview)
     return overview.failed

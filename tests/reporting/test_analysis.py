@@ -9,9 +9,10 @@ import pytest
 
 from tests.reporting.conftest import Write
 from tests.reporting.test_page import answers
-from warmup.reporting.page.analysis import analyse, correlation, distinct, grids, markdown_analysis
-from warmup.reporting.page.paired_examples import pair_examples, partners, words
+from warmup.reporting.page.analysis_grids import grids, markdown_analysis
+from warmup.reporting.page.warmup_statistics import analyse, correlation, distinct
 from warmup.runs.finding import find_runs
+from warmup.runs.paired_examples import pair_examples, partners, words
 
 LINES = [  # source, warmup, prediction, reference
     ("the cat sleeps", "die Katze, the", "die Katze", "die Katze schläft"),

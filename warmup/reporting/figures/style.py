@@ -85,7 +85,7 @@ def extra_height(*titles: str) -> float:
 
 
 def from_zero(axes: Axes) -> None:
-    """The x axis from 0 to a little behind the last point, whose marker would else be cut in half."""
+    """The x axis from 0 to a little after the last point, whose marker would else be cut in half."""
     axes.set_xlim(0, 1.05 * axes.dataLim.xmax if axes.has_data() and axes.dataLim.xmax > 0 else 1)
 
 

@@ -40,7 +40,7 @@ def _from_folder(folder: Path) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its validation, JSON or the file system do
-        raise UserError(f"{folder / 'config.json'} is no usable configuration: {_reason(error)}") from error
+        raise UserError(f"{folder / 'config.json'} is no usable configuration: {_first_words(error)}") from error
 
 
 def _from_hub(name: str) -> PretrainedConfig:
@@ -53,11 +53,11 @@ def _from_hub(name: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=not reached)
     except Exception as error:
-        why = f"the hub gives none: {_reason(error)}" if reached else "the Hugging Face hub cannot be reached"
+        why = f"the hub gives none: {_first_words(error)}" if reached else "the Hugging Face hub cannot be reached"
         raise UserError(f"there is no folder {name}, and {why}{hint}") from error
 
 
-def _reason(error: Exception) -> str:
+def _first_words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 

@@ -23,8 +23,10 @@ from matplotlib.figure import Figure
 
 from warmup.config.schema import LoggerConfig
 from warmup.errors import UserError
+from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard, workspace
-from warmup.tracking.wandb_run import Identity, WandbCallback, log_figures, log_files, log_results, wandb_run
+from warmup.tracking.wandb_results import log_figures, log_files, log_results
+from warmup.tracking.wandb_run import Identity, wandb_run
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"
