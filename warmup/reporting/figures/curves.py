@@ -1,4 +1,4 @@
-"""Learning curves of SFT against warmup, and what every figure over training time has in common."""
+"""Learning curves of SFT against warmup."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from warmup.reporting.figures.histories import History, SeedCurves, logged_keys, seed_curves
+from warmup.reporting.figures.histories import History, logged_keys, seed_curves
+from warmup.reporting.figures.over_steps import BAND, draw_series, finish_axes, subfigure_rows
 from warmup.reporting.figures.panels import Panel
-from warmup.reporting.figures.style import GREY, WIDTH, add_legend, extra_height, steps_axis, wrapped
+from warmup.reporting.figures.style import WIDTH, add_legend, extra_height, wrapped
 from warmup.runs.comparison import SCORE_ORDER, score_name
 
 MOST_EXPERIMENTS = 5  # in one figure of learning curves: more would not fit a page
 # Where a run does not tell which dev score it selected by: the tasks' defaults, in turn.
 USUAL_SELECTION = ["bleu", "rougeL", "accuracy", *SCORE_ORDER]
 NLL = "target_nll"
-BAND = "band: ± one standard deviation over seeds"
 
 
 def learning_curves(panels: Sequence[Panel], histories: Mapping[Path, History]) -> list[Figure]:
@@ -57,37 +55,3 @@ def _curves_page(panels: Sequence[Panel], histories: Mapping[Path, History]) -> 
             axes.remove()
     add_legend(figure, handles, BAND if banded else None)
     return figure
-
-
-def subfigure_rows(figure: Figure, heights: Sequence[float]) -> list[Any]:
-    """Parts of the figure above each other, of so many inches each."""
-    return list(figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0])
-
-
-def draw_series(axes: Axes, curves: SeedCurves, label: str, style: Mapping[str, Any]) -> bool:
-    """The mean, and a band of one standard deviation; true where there is a band.
-
-    Seeds that share no step are drawn one by one.
-    """
-    if not curves.mean:
-        for curve in curves.single:
-            axes.plot(list(curve), list(curve.values()), label=label, **style)
-        return False
-    steps, means = list(curves.mean), list(curves.mean.values())
-    shown = style if len(steps) <= 20 else {**style, "marker": ""}  # a single evaluation would be invisible as a line
-    axes.plot(steps, means, label=label, **shown)
-    if not curves.deviation:
-        return False
-    spreads = curves.deviation.values()
-    low, high = ([m + sign * s for m, s in zip(means, spreads, strict=True)] for sign in (-1, 1))
-    axes.fill_between(steps, low, high, color=style["color"], alpha=0.2, linewidth=0)
-    return True
-
-
-def finish_axes(axes: Axes, handles: dict[str, Any]) -> None:
-    """Round ticks, words where nothing was logged, and this panel's lines for the figure's legend."""
-    if not axes.has_data():
-        axes.text(0.5, 0.5, "not logged", transform=axes.transAxes, ha="center", color=GREY)
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    steps_axis(axes)
-    handles.update({name: handle for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)})

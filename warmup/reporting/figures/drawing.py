@@ -12,7 +12,7 @@ from warmup.reporting.figures.differences import forest_plots
 from warmup.reporting.figures.gauges import gauge_figures
 from warmup.reporting.figures.histories import read_histories
 from warmup.reporting.figures.panels import panels_of
-from warmup.reporting.figures.style import FORMATS, drawing, write_figure
+from warmup.reporting.figures.style import FORMATS, figure_style, write_figure
 from warmup.reporting.figures.tradeoffs import quality_against_cost, quality_against_samples
 from warmup.reporting.tables.layout import Table
 from warmup.runs.finding import Run, newest_runs
@@ -38,14 +38,14 @@ def write_figures(runs: Sequence[Run], tables: Sequence[Table], output: Path) ->
     Raises:
         UserError: the folder cannot be written.
     """
-    with drawing():
+    with figure_style():
         figures, notes = _figures_by_name(runs, tables)
         return [file for name, figure in figures.items() for file in write_figure(figure, output / name)], notes
 
 
 def figure_files(runs: Sequence[Run], tables: Sequence[Table]) -> list[str]:
     """The names of the files that `write_figures` writes."""
-    with drawing():
+    with figure_style():
         return [name + suffix for name in _figures_by_name(runs, tables)[0] for suffix in FORMATS]
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from warmup.reporting.figures.curves import BAND, draw_series, finish_axes, subfigure_rows
 from warmup.reporting.figures.histories import History, logged_keys, seed_curves
+from warmup.reporting.figures.over_steps import BAND, draw_series, finish_axes, subfigure_rows
 from warmup.reporting.figures.panels import Panel
 from warmup.reporting.figures.style import SFT_STYLE, WIDTH, add_legend, extra_height, wrapped
 

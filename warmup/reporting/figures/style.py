@@ -58,7 +58,7 @@ FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}} 
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Matplotlib set up as the figures need it; a letter that the font lacks is a box, and no warning."""
     with rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
