@@ -14,7 +14,7 @@ import torch
 from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.warmup import warmup_step
-from warmup.studies.estimator_variance.comparison import OBJECTIVES, SAMPLERS, method_of
+from warmup.studies.estimator_variance.comparison import MEASURED_OBJECTIVES, SAMPLERS, method_of
 from warmup.studies.estimator_variance.estimates import drawn_and_scored, estimates, estimation_errors
 from warmup.studies.estimator_variance.problem import WARMUPS, Problem, teach, tiny_backbone, with_exact_gradients
 
@@ -39,7 +39,7 @@ def squared_norm(problem: Problem, method: WarmupMethod) -> float:
     return sum(part.grad.square().sum().item() for part in backbone.model.parameters() if part.grad is not None)
 
 
-@pytest.mark.parametrize(("objective", "baseline"), OBJECTIVES)
+@pytest.mark.parametrize(("objective", "baseline"), MEASURED_OBJECTIVES)
 def test_estimates_are_the_gradients_of_the_engines_steps(problem: Problem, objective: str, baseline: str) -> None:
     for sampler in SAMPLERS:
         method = method_of(objective, baseline, sampler, 4)

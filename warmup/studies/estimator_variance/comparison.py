@@ -29,7 +29,7 @@ SAMPLERS: dict[str, dict[str, Any]] = {
 }
 BASELINES = ("mean", "loo", "none")
 # the last two bring their own baseline
-OBJECTIVES = [*itertools.product(("marginal", "resample"), BASELINES), ("vimco", "mean"), ("elbo", "mean")]
+MEASURED_OBJECTIVES = [*itertools.product(("marginal", "resample"), BASELINES), ("vimco", "mean"), ("elbo", "mean")]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _errors_on(model: str, problem: Problem, draws: int, progress: tqdm) -> Mode
         if method:
             drawn = drawn_and_scored(problem, method, draws, seed=count)
             likeness = _likeness(drawn) if (sampler, count) == ("iid", TABLE_K) else likeness
-            for objective, baseline in OBJECTIVES:
+            for objective, baseline in MEASURED_OBJECTIVES:
                 if method_of(objective, baseline, sampler, count):
                     found = estimation_errors(*estimates(problem, drawn, objective, baseline), problem)
                     names = {"model": model, "objective": objective, "baseline": baseline, "sampler": sampler}

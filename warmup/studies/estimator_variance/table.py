@@ -10,7 +10,7 @@ from rich.table import Table
 
 from warmup.studies.estimator_variance.comparison import (
     BASELINES,
-    OBJECTIVES,
+    MEASURED_OBJECTIVES,
     SAMPLE_COUNTS,
     SAMPLERS,
     TABLE_K,
@@ -27,7 +27,7 @@ def estimator_table(errors: ModelErrors) -> Table:
     for name in [*names, f"cosine, K={TABLE_K}", *(f"warmup term, {kind}" for kind in BASELINES)]:
         table.add_column(name, justify="right")
     rows = {(row["objective"], row["sampler"], row["baseline"], row["samples"]): row for row in errors.results}
-    for objective, sampler in itertools.product(dict(OBJECTIVES), SAMPLERS):
+    for objective, sampler in itertools.product(dict(MEASURED_OBJECTIVES), SAMPLERS):
         found = [rows.get((objective, sampler, "mean", count)) for count in SAMPLE_COUNTS]
         if any(found):
             cells = [_rounded(row, name) for name in ("bias", "variance") for row in found]
