@@ -13,15 +13,13 @@ numbers themselves and the machine.
 from __future__ import annotations
 
 import argparse
-import gc
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from warmup.errors import UserError, one_line
-from warmup.files import check_writable, write_json
 from warmup.studies.benchmark.workloads import ON_GPU, SIZES, STANDARD, Shape, Workload
 
 SHAPE = {"source": 512, "target": 32, "warmup": 16, "batch": 4}
@@ -72,8 +70,8 @@ def _workloads(options: argparse.Namespace) -> list[Workload]:
     return [Workload(name, options.model, shape, samples, True, not options.count, options.precision)]
 
 
-def run(options: argparse.Namespace) -> None:
-    """Count and time each workload, write the figures after each, and print the table.
+def _benchmark(options: argparse.Namespace) -> None:
+    """Measure what was asked for, and print the table.
 
     Raises:
         UserError: no such model or device, or the figures cannot be written.
@@ -81,41 +79,21 @@ def run(options: argparse.Namespace) -> None:
     import torch  # the heavy imports are here, so that --help and a wrong option need not wait for them
     from rich.console import Console
 
-    from warmup.runs.environment import describe_environment
-    from warmup.studies.benchmark.costs import count_operations, measure
-    from warmup.studies.benchmark.models import read_config
+    from warmup.studies.benchmark.measurements import measure_workloads
     from warmup.studies.benchmark.table import print_table
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device is cuda; allowed: cpu: this machine has no usable CUDA device")
     options.device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    workloads = _workloads(options)
-    configs = [read_config(work.model) for work in workloads]
-    check_writable(options.json)
-    torch.manual_seed(0)
-    report: dict[str, Any] = {
-        "command": sys.argv[1:],
-        "machine": vars(describe_environment(options.device)),
-        "results": [],
-    }
-    for work, config in zip(workloads, configs, strict=True):
-        result: dict[str, Any] = {"workload": work.name, "model": work.model, "shape": vars(work.shape)}
-        result |= {"samples": work.samples, "device": options.device, "precision": work.precision}
-        if work.counted:
-            result["operations"] = count_operations(config, work.shape, work.samples)
-        if work.timed:
-            result |= measure(config, work.shape, work.samples, options.device, work.precision, options.repeats)
-        report["results"].append(result)
-        write_json(options.json, report)
-        gc.collect()
-    print_table(report["results"], Console(width=120))
+    results = measure_workloads(_workloads(options), options.device, options.repeats, options.json, sys.argv[1:])
+    print_table(results, Console(width=120))
     print(f"written: {options.json}")
 
 
 def main() -> int:
     """The exit status; an error is one line on standard error."""
     try:
-        run(_parse(None))
+        _benchmark(_parse(None))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

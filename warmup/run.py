@@ -39,8 +39,9 @@ from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, 
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
 from warmup.tracking.runs import run_of_comparison, run_of_job, track_comparison, track_results
+from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard
-from warmup.tracking.wandb_run import WandbCallback, log_files
+from warmup.tracking.wandb_results import log_files
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained
 from warmup.training.processes import is_main_process, quiet_libraries

@@ -79,3 +79,10 @@ def write_answers(write_run: Write) -> Write:
         return write_run(method, seed, answers=answers[::-1] if last else answers, **values)
 
     return write
+
+
+def write_predictions(run: Path, lines: list[tuple[str, str | None, str, str]]) -> None:
+    """`predictions.jsonl` of a run: source, warmup, prediction and reference of each line."""
+    keys = ("source", "warmup", "prediction", "reference")
+    text = "".join(json.dumps(dict(zip(keys, line, strict=True))) + "\n" for line in lines)
+    (run / "predictions.jsonl").write_text(text, encoding="utf-8")

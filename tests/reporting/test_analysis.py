@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.reporting.conftest import Write
-from tests.reporting.test_page import answers
-from warmup.reporting.page.analysis import analyse, correlation, distinct, grids, markdown_analysis
-from warmup.reporting.page.paired_examples import pair_examples, partners, words
+from tests.reporting.conftest import Write, write_predictions
+from warmup.reporting.page.analysis_grids import grids, markdown_analysis
+from warmup.reporting.page.warmup_statistics import analyse, correlation, distinct
 from warmup.runs.finding import find_runs
+from warmup.runs.paired_examples import pair_examples, partners, words
 
 LINES = [  # source, warmup, prediction, reference
     ("the cat sleeps", "die Katze, the", "die Katze", "die Katze schläft"),
@@ -27,10 +27,10 @@ def pair(write_run: Write) -> tuple[Path, Path]:
         write_run(method, 1, 10.0, method, examples=4, selection_metric="accuracy", config={"method": {"name": method}})
         for method in ("sft", "warmup")
     ]
-    answers(runs[1], LINES)
+    write_predictions(runs[1], LINES)
     shuffled = [LINES[i] for i in (3, 2, 0, 1)]  # paired by source, wherever it stands
     right = ["ein Hund", "ein Vogel", "nein", "nein"]
-    answers(runs[0], [(s, None, p, r) for (s, _, _, r), p in zip(shuffled, right, strict=True)])
+    write_predictions(runs[0], [(s, None, p, r) for (s, _, _, r), p in zip(shuffled, right, strict=True)])
     return runs[0], runs[1]
 
 
@@ -107,7 +107,7 @@ def test_the_effect_of_replaced_warmups_is_shown(pair: tuple[Path, Path], tmp_pa
 
 
 def test_warmups_are_escaped_in_markdown(write_run: Write, tmp_path: Path) -> None:
-    answers(write_run("warmup", 1, 10.0, examples=1), [("s", "<b>|x|</b>", "p", "r")])
+    write_predictions(write_run("warmup", 1, 10.0, examples=1), [("s", "<b>|x|</b>", "p", "r")])
     (run, sft), *_ = partners(find_runs([tmp_path / "runs"]).runs)
     assert r"&lt;b&gt;\|x\|&lt;/b&gt;" in markdown_analysis([analyse(pair_examples(run, sft))])
     assert grids([]) == []

@@ -10,17 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.reporting.browser import CHROMIUM, Browser, drive
-from tests.reporting.conftest import Write
+from tests.reporting.conftest import Write, write_predictions
 from warmup.reporting.overview import write_overview
 
 HOSTILE = "</script><script>window.hacked=1</script><!-- <img src=x onerror=window.hacked=1> & \u2028 'q' \"d\" \x00"
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed")
-
-
-def answers(run: Path, lines: list[tuple[str, str | None, str, str]]) -> None:
-    keys = ("source", "warmup", "prediction", "reference")
-    text = "".join(json.dumps(dict(zip(keys, line, strict=True))) + "\n" for line in lines)
-    (run / "predictions.jsonl").write_text(text, encoding="utf-8")
 
 
 @pytest.fixture
@@ -56,9 +50,9 @@ def report(write_run: Write, tmp_path: Path) -> Path:
     right = [f"Die Katze {i} schläft" for i in range(1, count + 1)]
     theirs = [text if i == 3 else "wrong" for i, text in enumerate(right, start=1)]
     mine = [text if i == 7 else "bad" for i, text in enumerate(right, start=1)]
-    answers(sft, [(s, None, p, r) for s, p, r in zip(sources, theirs, right, strict=True)])
+    write_predictions(sft, [(s, None, p, r) for s, p, r in zip(sources, theirs, right, strict=True)])
     warmups = ["katze, Hund 猫"] * count
-    answers(ours, list(zip(sources, warmups, mine, right, strict=True)))
+    write_predictions(ours, list(zip(sources, warmups, mine, right, strict=True)))
     write_overview([tmp_path / "runs"], tmp_path / "out")
     return tmp_path / "out" / "report.html"
 

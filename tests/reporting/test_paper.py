@@ -14,7 +14,7 @@ from warmup.command_line import prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
 from warmup.models.checkpoint_settings import Limits
-from warmup.reporting.tables.formats import columns
+from warmup.reporting.tables.cells import columns
 from warmup.reporting.tables.layout import Table, report_on
 from warmup.reporting.tables.paper import PAIRS, paper_table_of
 from warmup.run import labels_of

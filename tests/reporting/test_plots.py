@@ -14,7 +14,7 @@ from matplotlib.image import imread
 
 from tests.reporting.conftest import Write
 from warmup.errors import UserError
-from warmup.reporting.figures import curves, drawing, style
+from warmup.reporting.figures import curves, drawing, histories, style
 from warmup.reporting.tables.layout import report_on
 from warmup.runs.finding import find_runs
 
@@ -108,7 +108,7 @@ def test_curves_are_means_over_seeds_with_a_band(write_run: Write, tmp_path: Pat
     assert titles == ["token entropy (nats)", "gain by warmups (nats)", "my own gauge"]
 
 
-def test_the_target_behind_three_warmups_is_one_panel(
+def test_the_target_after_three_warmups_is_one_panel(
     write_run: Write, tmp_path: Path, figures: dict[str, Figure]
 ) -> None:
     keys = ("warmup/target_nll_own", "warmup/target_nll_shuffled", "target_nll_empty")
@@ -158,7 +158,7 @@ def test_long_histories_are_averaged_over_spans(write_run: Write, tmp_path: Path
     write_run("sft", history=made_up_history("sft", steps=10_000))
     draw(tmp_path)
     steps, values = lines(figures["learning_curves"].axes[1])["SFT"]
-    assert len(steps) == curves.MOST_POINTS and steps[-1] == 10_000
+    assert len(steps) == histories.MOST_POINTS and steps[-1] == 10_000
     first = [3.0 * math.exp(-step / 10_000) for step in range(10, 101, 10)]
     assert values[0] == pytest.approx(sum(first) / 10)
 

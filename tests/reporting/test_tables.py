@@ -13,8 +13,10 @@ from rich.console import Console
 
 from tests.reporting.conftest import Write
 from warmup.errors import UserError
-from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
 from warmup.reporting.tables.layout import Line, Report, report_on
+from warmup.reporting.tables.markdown import markdown
+from warmup.reporting.tables.spreadsheet import spreadsheet
+from warmup.reporting.tables.terminal import print_report
 from warmup.runs.finding import find_runs
 
 

@@ -12,9 +12,11 @@ import pytest
 from rich.console import Console
 
 from tests.reporting.conftest import Write
-from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
 from warmup.reporting.tables.latex import latex, latex_text
 from warmup.reporting.tables.layout import Report, report_on
+from warmup.reporting.tables.markdown import markdown
+from warmup.reporting.tables.spreadsheet import spreadsheet
+from warmup.reporting.tables.terminal import print_report
 from warmup.runs.finding import find_runs
 
 NASTY = r"50% of_a & b#1 {x} $5 ~^\ <script>alert(1)</script> | a--b é ñ ß 中"

@@ -9,7 +9,7 @@ from tests.studies.by_hand import by_hand
 from tests.studies.tiny_configs import CONFIGS, LLAMA
 from warmup.errors import UserError
 from warmup.studies.benchmark.costs import count_operations, operations
-from warmup.studies.benchmark.models import build
+from warmup.studies.benchmark.models import random_backbone
 from warmup.studies.benchmark.steps import ways
 from warmup.studies.benchmark.workloads import SIZES, STANDARD, Shape, Workload
 
@@ -74,14 +74,14 @@ def test_other_causal_models_cost_what_a_llama_of_their_size_does(model_type: st
 )
 def test_any_llama_is_counted(changes: dict) -> None:
     config = {name: value for name, value in {**LLAMA, **changes}.items() if value is not None}
-    found = ways(build(AutoConfig.for_model(**config), "meta"), SHAPE, [2], with_naive=False)
+    found = ways(random_backbone(AutoConfig.for_model(**config), "meta"), SHAPE, [2], with_naive=False)
     assert operations(found[0].step) == by_hand(config).sft(SHAPE)
     assert operations(found[1].step) == by_hand(config).ours(SHAPE, 2)
 
 
 def _operations_by_layers(work: Workload, layers: int) -> dict[str, int]:
     depth = "num_hidden_layers" if work.model.startswith("llama") else "num_layers"
-    backbone = build(AutoConfig.for_model(**{**SIZES[work.model], depth: layers}), "meta")
+    backbone = random_backbone(AutoConfig.for_model(**{**SIZES[work.model], depth: layers}), "meta")
     found = ways(backbone, work.shape, work.samples, with_naive=False)
     asked = [way for way in found if way.name != "resample" or work.model == "mt5_base"]
     return {way.label: operations(way.step) for way in asked}

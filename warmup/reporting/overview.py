@@ -12,14 +12,17 @@ from tqdm import tqdm
 from warmup.errors import UserError
 from warmup.files import write_json, write_text
 from warmup.reporting.figures.drawing import figure_files, write_figures
-from warmup.reporting.page.analysis import analyse, markdown_analysis
+from warmup.reporting.page.analysis_grids import markdown_analysis
 from warmup.reporting.page.html import page
-from warmup.reporting.page.paired_examples import PairedExamples, pair_examples, partners
-from warmup.reporting.tables.formats import markdown, print_report, spreadsheet
+from warmup.reporting.page.warmup_statistics import analyse
 from warmup.reporting.tables.latex import latex
 from warmup.reporting.tables.layout import Report, report_on
+from warmup.reporting.tables.markdown import markdown
+from warmup.reporting.tables.spreadsheet import spreadsheet
+from warmup.reporting.tables.terminal import print_report
 from warmup.runs.file_names import RunFile
 from warmup.runs.finding import Run, find_runs
+from warmup.runs.paired_examples import PairedExamples, pair_examples, partners
 
 TABLES = {RunFile.TABLE_MARKDOWN: markdown, RunFile.TABLE_LATEX: latex, RunFile.TABLE_CSV: spreadsheet}
 ANALYSIS = (RunFile.ANALYSIS_JSON, RunFile.ANALYSIS_MARKDOWN)

@@ -16,7 +16,8 @@ from warmup.runs.finding import find_runs
 from warmup.runs.labels import labels_of
 from warmup.runs.metrics_records import RunMetrics
 from warmup.runs.predictions import Predictions
-from warmup.tracking.wandb_run import Identity, log_comparison, log_figures, log_files, log_results, wandb_run
+from warmup.tracking.wandb_results import log_comparison, log_figures, log_files, log_results
+from warmup.tracking.wandb_run import Identity, wandb_run
 from warmup.training.processes import is_main_process
 
 

@@ -10,23 +10,12 @@ from typing import Any
 from warmup.config.schema import METRIC_SCORES, LoggerConfig
 from warmup.errors import UserError
 from warmup.files import write_text
+from warmup.reporting.figures.drawing import FIGURE_TITLES
+from warmup.reporting.figures.gauges import CONTRASTS, GAUGE_TITLES
 from warmup.tracking.wandb_run import STEP, obstacle_to_upload
 
 TITLE = "SFT against warmup"
 LAYOUT_FILE = "wandb_dashboard.json"
-FIGURES = ["learning_curves", "differences", "quality_against_samples", "quality_against_cost", "warmup_gauges"]
-GAUGES = [
-    "token_entropy",
-    "distinct",
-    "distinct_inputs",
-    "effective_sample_size",
-    "gain",
-    "length",
-    "forced_separators",
-    "target_nll_own",
-    "target_nll_shuffled",
-    "target_nll_empty",
-]
 SCORES = [score for scores in METRIC_SCORES.values() for score in scores]
 DEV_SCORES = [score for score in SCORES if score not in METRIC_SCORES["comet"] + METRIC_SCORES["bertscore"]]
 log = logging.getLogger(__name__)
@@ -92,9 +81,9 @@ def workspace(entity: str, project: str) -> Any:
         "Test scores": bars,
         "Dev scores": curves("dev", DEV_SCORES),
         "Training": curves("train", ["loss", "target_nll", "learning_rate", "grad_norm"]),
-        "Warmup gauges": curves("warmup", GAUGES),
+        "Warmup gauges": curves("warmup", [*GAUGE_TITLES, *CONTRASTS]),
         "Tables": [panels.WeavePanelSummaryTable(table_name=name, layout=wide) for name in ("comparison", "examples")],
-        "Figures": [panels.MediaBrowser(media_keys=[f"figures/{name}" for name in FIGURES], layout=wide)],
+        "Figures": [panels.MediaBrowser(media_keys=[f"figures/{name}" for name in FIGURE_TITLES], layout=wide)],
         "Configuration": [panels.RunComparer(diff_only="split", layout=wide)],
     }
     return ws.Workspace(

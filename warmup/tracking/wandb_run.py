@@ -8,22 +8,15 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import requests
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.config.schema import LoggerConfig
-from warmup.reporting.tables.formats import columns
-from warmup.reporting.tables.layout import Report
-from warmup.runs.metrics_records import RunMetrics
-from warmup.runs.predictions import Predictions
 
 PATIENCE = 10  # seconds to wait for wandb's server before a run
-UPLOAD_PATIENCE = 600  # and for what is left to upload behind it
-MOST_ROWS = 1000  # of the table of examples; all of them are in predictions.jsonl
+UPLOAD_PATIENCE = 600  # and for what is left to upload after it
 LONGEST_TAG = 64  # letters; wandb refuses more
 STEP = "step"  # the x-axis of everything
 DATA_FOLDER = os.environ.get("WANDB_DATA_DIR")  # a user's own choice
@@ -130,7 +123,7 @@ def obstacle_to_upload() -> str | None:
     return None if reply.ok else f"its server answers with an error ({reply.status_code})"
 
 
-def _goes_on(action: Callable[..., None]) -> Callable[..., None]:
+def best_effort(action: Callable[..., None]) -> Callable[..., None]:
     """What wandb cannot do costs a line, never the run: the same numbers are in the run's folder."""
 
     @functools.wraps(action)
@@ -149,7 +142,7 @@ def _tags(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(word[:LONGEST_TAG] for word in words if word))
 
 
-@_goes_on
+@best_effort
 def _close(run: Any, exit_code: int) -> None:
     """End the run, so that the next job of a multirun gets one of its own; name the command that uploads the rest."""
     recorded = Path(run.settings.sync_dir)
@@ -160,101 +153,3 @@ def _close(run: Any, exit_code: int) -> None:
         return
     if run.offline:
         log.info("wandb: recorded offline; to upload it: wandb sync %s", recorded)
-
-
-class WandbCallback(TrainerCallback):
-    """Hands the Trainer's entries to a wandb run; one that was resumed hands the earlier ones on again.
-
-    Not transformers' own: that one writes its 120 arguments into the run's config and obeys environment variables.
-    """
-
-    def __init__(self, run: Any) -> None:
-        self.run = run
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        for entry in state.log_history:
-            self._log(entry, entry["step"])
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        self._log(logs or {}, state.global_step)
-
-    @_goes_on
-    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """The dev scores of the checkpoint that is kept."""
-        chosen = args.metric_for_best_model or ""
-        scored = [entry for entry in state.log_history if chosen in entry]
-        if scored:
-            best = max(scored, key=lambda entry: entry[chosen])
-            scores = {f"best/{name[5:]}": value for name, value in best.items() if name.startswith("eval_")}
-            self.run.summary.update({**scores, "best/step": best["step"]})
-
-    @_goes_on
-    def _log(self, entry: Mapping[str, float], step: int) -> None:
-        if "train_runtime" not in entry:  # the Trainer's closing entry, which has no score of its own
-            values = {_name(key): value for key, value in entry.items() if key not in ("epoch", STEP)}
-            self.run.log({**values, STEP: step})
-
-
-def _name(key: str) -> str:
-    """`eval_bleu` is `dev/bleu`, a gauge keeps its name, all else goes under `train/`."""
-    if key.startswith("eval_"):
-        return f"dev/{key[5:]}"
-    return key if "/" in key else f"train/{key}"
-
-
-@_goes_on
-def log_results(run: Any, metrics: RunMetrics, predictions: Predictions) -> None:
-    """The test scores as summary, and a table of the first `MOST_ROWS` examples."""
-    import wandb
-
-    scores = {f"test/{name}": score.value for name, score in metrics.scores.items()}
-    timings = {name: getattr(metrics, name) for name in ("training_seconds", "decoding_seconds")}
-    run.summary.update({**scores, **{name: seconds for name, seconds in timings.items() if seconds}})
-    columns = ["source", "warmup", "prediction", "reference"]
-    rows = [[line.get(column) for column in columns] for line in islice(predictions.lines(), MOST_ROWS)]
-    run.log({"examples": wandb.Table(columns=columns, data=rows)})
-
-
-@_goes_on
-def log_comparison(run: Any, report: Report) -> None:
-    """All lines of all tables as one table, with the cells as they are shown."""
-    import wandb
-
-    lines: list[dict[str, str]] = []
-    for table in report.tables:
-        shown = columns(table, p_values=True)
-        for number, line in enumerate(table.lines):
-            cells = {name: texts[number] for name, texts in shown}
-            lines.append({"table": table.title, "line": ", ".join(line.labels), **cells})
-    names = list(dict.fromkeys(name for line in lines for name in line))
-    run.log({"comparison": wandb.Table(columns=names, data=[[line.get(name, "") for name in names] for line in lines])})
-
-
-@_goes_on
-def log_figures(run: Any, figures: Sequence[Path]) -> None:
-    """Each PNG among `figures` as a picture."""
-    import wandb
-
-    pictures = {f"figures/{path.stem}": wandb.Image(str(path)) for path in figures if path.suffix == ".png"}
-    if pictures:
-        run.log(pictures)
-
-
-@_goes_on
-def log_files(run: Any, kind: str, path: Path) -> None:
-    """A file or folder as an artifact, read from where it lies."""
-    import wandb
-
-    artifact = wandb.Artifact(f"{kind}-{run.id}", type=kind)
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            name = str(file.relative_to(path)) if path.is_dir() else file.name
-            artifact.add_file(str(file), name, policy="immutable")
-    run.log_artifact(artifact)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from warmup.reporting.figures.style import COLOURS, WIDTH, add_legend, wrapped
 from warmup.reporting.tables.layout import Line, Table
 
-MOST_LINES = 36  # in one figure: more would not fit a page
+LINES_PER_FIGURE = 36  # in one figure: more would not fit a page
 TITLE_LETTERS = 38
 OURS, PAPER = COLOURS[0], COLOURS[1]
 
@@ -25,10 +25,10 @@ def forest_plots(tables: Sequence[Table]) -> list[Figure]:
         needed = len(lines) + wrapped(title, TITLE_LETTERS).count("\n") + 2
         if needed > room:
             pages.append([])
-            room = MOST_LINES
+            room = LINES_PER_FIGURE
         pages[-1].append((title, lines))
         room -= needed
-    return [_page(page) for page in pages]
+    return [_forest_page(page) for page in pages]
 
 
 def _blocks(table: Table) -> list[tuple[str, list[Line]]]:
@@ -43,7 +43,7 @@ def _blocks(table: Table) -> list[tuple[str, list[Line]]]:
     return found
 
 
-def _page(blocks: Sequence[tuple[str, Sequence[Line]]]) -> Figure:
+def _forest_page(blocks: Sequence[tuple[str, Sequence[Line]]]) -> Figure:
     titles = [wrapped(title, TITLE_LETTERS) for title, _ in blocks]
     sizes = [len(lines) for _, lines in blocks]
     height = 0.16 * sum(sizes) + sum(0.13 * title.count("\n") + 0.35 for title in titles) + 0.45
@@ -52,7 +52,7 @@ def _page(blocks: Sequence[tuple[str, Sequence[Line]]]) -> Figure:
     handles: dict[str, Any] = {}
     for axes, title, (_, lines) in zip(grid, titles, blocks, strict=True):
         axes.set_title(title, loc="left")
-        _draw(axes, lines, handles)
+        _draw_differences(axes, lines, handles)
         axes.tick_params(labelbottom=axes is grid[-1])
     grid[-1].set_xlabel("warmup minus SFT (points)")
     tested = any(line.row.test for _, lines in blocks for line in lines)
@@ -60,7 +60,7 @@ def _page(blocks: Sequence[tuple[str, Sequence[Line]]]) -> Figure:
     return figure
 
 
-def _draw(axes: Axes, lines: Sequence[Line], handles: dict[str, Any]) -> None:
+def _draw_differences(axes: Axes, lines: Sequence[Line], handles: dict[str, Any]) -> None:
     """From the top down; a filled dot is significant, a hollow one is not."""
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
     for height, line in enumerate(lines):

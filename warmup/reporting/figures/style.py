@@ -25,7 +25,7 @@ COLOURS = ["#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"]
 MARKERS = ["o", "^", "D", "v", "P", "X"]
 DASHES = ["-", ":", "-."]
 WIDTH = 3.3  # inches: one column of a paper
-LETTERS = 48  # that fit into a title of that width
+LINE_LETTERS = 48  # that fit into a title of that width
 LINE = 0.13  # inches from one line of text to the next
 GREY = "#777777"
 STYLE: dict[Any, Any] = {
@@ -58,7 +58,7 @@ FORMATS = {".png": {"Software": None}, ".svg": {"Date": None, "Creator": None}} 
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
+def figure_style() -> Iterator[None]:
     """Matplotlib set up as the figures need it; a letter that the font lacks is a box, and no warning."""
     with rc_context(STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
@@ -74,7 +74,7 @@ def warmup_style(number: int) -> dict[str, Any]:
     }
 
 
-def wrapped(text: str, letters: int = LETTERS) -> str:
+def wrapped(text: str, letters: int = LINE_LETTERS) -> str:
     """`text` on as many lines as it needs; words longer than a line are broken."""
     return "\n".join(textwrap.wrap(text, letters)) or text
 
@@ -85,7 +85,7 @@ def extra_height(*titles: str) -> float:
 
 
 def from_zero(axes: Axes) -> None:
-    """The x axis from 0 to a little behind the last point, whose marker would else be cut in half."""
+    """The x axis from 0 to a little after the last point, whose marker would else be cut in half."""
     axes.set_xlim(0, 1.05 * axes.dataLim.xmax if axes.has_data() and axes.dataLim.xmax > 0 else 1)
 
 
@@ -103,8 +103,8 @@ def add_legend(figure: Figure, handles: dict[str, Any], note: str | None = None)
     """
     handles = dict(sorted(handles.items(), key=lambda item: natural_order(item[0])))  # SFT, then K = 4 before K = 16
     longest = max(map(len, handles))
-    columns = max(1, min(len(handles), 3, LETTERS // (longest + 7)))
-    labels = [wrapped(label, LETTERS - 6) for label in handles]
+    columns = max(1, min(len(handles), 3, LINE_LETTERS // (longest + 7)))
+    labels = [wrapped(label, LINE_LETTERS - 6) for label in handles]
     rows = [labels[start : start + columns] for start in range(0, len(labels), columns)]
     lines = sum(max(label.count("\n") + 1 for label in row) for row in rows) + (note is not None)
     figure.set_figheight(figure.get_figheight() + 0.02 * len(rows) + LINE * lines)

@@ -11,14 +11,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from warmup.reporting.figures.curves import Line, Panel
+from warmup.reporting.figures.panels import Panel, Series
 from warmup.reporting.figures.style import SFT_STYLE, WIDTH, add_legend, extra_height, from_zero, warmup_style, wrapped
 from warmup.runs.comparison import SCORE_ORDER, score_name
 from warmup.runs.finding import Run, varying_words
 
 MOST_PANELS = 8  # in one figure, two a row
 BARS = "bars: ± one standard deviation over seeds"
-SAMPLES = "method.num_samples"
+K_KEY = "method.num_samples"
 UNITS = [("h", 3600), ("min", 60), ("s", 1)]
 
 
@@ -34,10 +34,10 @@ def quality_against_cost(panels: Sequence[Panel]) -> list[Figure]:
 
 def _pages(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, Any]]) -> list[Figure]:
     pages = [panels[start : start + MOST_PANELS] for start in range(0, len(panels), MOST_PANELS)]
-    return [_page(page, draw) for page in pages]
+    return [_panels_page(page, draw) for page in pages]
 
 
-def _page(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, Any]]) -> Figure:
+def _panels_page(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, Any]]) -> Figure:
     columns = min(len(panels), 2)
     rows = math.ceil(len(panels) / 2)
     titles = [wrapped(panel.title, 44 if columns == 1 else 21) for panel in panels]
@@ -52,7 +52,7 @@ def _page(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, 
         axes.set_ylabel(f"test {score_name(metric)}")
     for axes in grid[len(panels) :]:
         axes.remove()
-    spread = any(len(line.runs) > 1 for panel in panels for line in panel.lines)
+    spread = any(len(one.runs) > 1 for panel in panels for one in panel.series)
     add_legend(figure, handles, BARS if spread else None)
     return figure
 
@@ -78,7 +78,7 @@ def _draw_samples(axes: Axes, panel: Panel, metric: str) -> dict[str, Any]:
     tried = [run for run in panel.runs if run.num_samples and metric in run.scores]
     kinds: dict[Any, list[Run]] = {}
     for run in tried:
-        kinds.setdefault(tuple(sorted(item for item in run.variant.items() if item[0] != SAMPLES)), []).append(run)
+        kinds.setdefault(tuple(sorted(item for item in run.variant.items() if item[0] != K_KEY)), []).append(run)
     words = varying_words([dict(kind) for kind in kinds])
     for number, (word, runs) in enumerate(zip(words, kinds.values(), strict=True)):
         points = {}
@@ -98,13 +98,13 @@ def _draw_samples(axes: Axes, panel: Panel, metric: str) -> dict[str, Any]:
     return handles
 
 
-def _costs(panel: Panel) -> list[tuple[Line, list[Run]]]:
-    """The lines whose runs tell both their score and their training time."""
+def _costs(panel: Panel) -> list[tuple[Series, list[Run]]]:
+    """The series whose runs tell both their score and their training time."""
     metric = _metric(panel)
     costs = []
-    for line in panel.lines:
-        timed = [run for run in line.runs if run.training_seconds and metric in run.scores]
-        costs += [(line, timed)] if timed else []
+    for one in panel.series:
+        timed = [run for run in one.runs if run.training_seconds and metric in run.scores]
+        costs += [(one, timed)] if timed else []
     return costs
 
 
@@ -113,13 +113,13 @@ def _draw_cost(axes: Axes, panel: Panel, metric: str) -> dict[str, Any]:
     costs = _costs(panel)
     longest = max(run.training_seconds or 0 for _, runs in costs for run in runs)
     unit, seconds = next(item for item in UNITS if longest >= 2 * item[1] or item[1] == 1)
-    for line, runs in costs:
+    for one, runs in costs:
         x = _spread([(run.training_seconds or 0) / seconds for run in runs])
         y = _spread([run.scores[metric].value for run in runs])
         assert x and y
-        style = {**line.style, "linestyle": ""}
+        style = {**one.style, "linestyle": ""}
         drawn = axes.errorbar(x[0], y[0], xerr=x[1], yerr=y[1], capsize=2, elinewidth=0.8, markersize=4, **style)
-        handles[line.label] = drawn.lines[0]
+        handles[one.label] = drawn.lines[0]
     from_zero(axes)
     several = len({device for _, runs in costs for run in runs if (device := run.device)}) > 1
     axes.set_xlabel(f"training time ({unit}{', several devices' if several else ''})")

@@ -16,25 +16,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from warmup.reporting.page.analysis import Grid, grids
-from warmup.reporting.page.paired_examples import WORD, PairedExamples
-from warmup.reporting.tables.formats import NOTHING, columns
-from warmup.reporting.tables.layout import Report, Table
+from warmup.reporting.figures.drawing import FIGURE_TITLES
+from warmup.reporting.page.analysis_grids import Grid, grids
+from warmup.reporting.page.browser import browser_data
+from warmup.reporting.page.configuration import compare_configurations
+from warmup.reporting.tables.cells import columns
+from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Report, Table
 from warmup.runs.comparison import score_name
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import METHOD_NAMES
+from warmup.runs.paired_examples import PairedExamples
 
-MOST_EXAMPLES = 20_000  # of each run: more would take a browser long to open
-FIGURES = {
-    "learning_curves": "Learning curves of SFT and warmup; bands show the spread over seeds",
-    "differences": "Differences of warmup and SFT with their confidence intervals",
-    "quality_against_samples": "Quality against the number of warmups sampled in training, K",
-    "quality_against_cost": "Quality against the cost of training",
-    "warmup_gauges": "Gauges of the warmups over training",
-}
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # what HTML and UTF-8 cannot hold
 _IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
-EMPTY = "—"
 
 
 def page(
@@ -51,7 +45,7 @@ def page(
         report: the tables and notes.
         runs: the finished ones; their configurations are compared.
         figures: PNG or SVG files; of two that differ in that alone the SVG is shown.
-        analyses: of `analysis.analyse`.
+        analyses: of `warmup_statistics.analyse`.
         examples: what the browser shows, in this order.
         failed: how many runs failed.
     """
@@ -71,7 +65,7 @@ def page(
         f'<section id="{key}" aria-labelledby="{key}-title"><h2 id="{key}-title">{title}</h2>{content}</section>'
         for key, (title, content) in present.items()
     )
-    policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
+    policy = f"default-src 'none'; img-src data:; style-src {_policy_hash(style)}; script-src {_policy_hash(script)}"
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f"<meta http-equiv=\"Content-Security-Policy\" content=\"{policy}; base-uri 'none'; form-action 'none'\">"
@@ -83,7 +77,7 @@ def page(
     )
 
 
-def _digest(text: str) -> str:
+def _policy_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
@@ -98,7 +92,7 @@ def _counts(runs: Sequence[Run], failed: int) -> str:
 
 
 def _tables(report: Report) -> str:
-    parts = [_table(table) for table in report.tables] or [f"<p>{NOTHING}</p>"]
+    parts = [_html_table(table) for table in report.tables] or [f"<p>{NOTHING}</p>"]
     notes = [f"<li>{_html(note)}</li>" for note in report.notes]
     for metric, signatures in report.signatures.items():
         spans = ", ".join(f"<code>{_html(signature)}</code>" for signature in signatures)
@@ -106,7 +100,7 @@ def _tables(report: Report) -> str:
     return "".join(parts) + (f'<h3>Notes and signatures</h3><ul class="notes">{"".join(notes)}</ul>' if notes else "")
 
 
-def _table(table: Table) -> str:
+def _html_table(table: Table) -> str:
     shown = columns(table, p_values=True)
     head = "".join(f'<th scope="col" class="label">{_html(name)}</th>' for name in table.label_names)
     head += "".join(f'<th scope="col">{_html(name)}</th>' for name, _ in shown)
@@ -115,7 +109,7 @@ def _table(table: Table) -> str:
         rows = []
         for line in block:
             labels = "".join(f'<th scope="row">{_html(label)}</th>' for label in line.labels)
-            rows.append(f"<tr>{labels}{''.join(_cell(name, cells[number]) for name, cells in shown)}</tr>")
+            rows.append(f"<tr>{labels}{''.join(_data_cell(name, cells[number]) for name, cells in shown)}</tr>")
             number += 1
         blocks.append(f'<tbody class="block">{"".join(rows)}</tbody>')
     grid = f"<table><thead><tr>{head}</tr></thead>{''.join(blocks)}</table>"
@@ -123,7 +117,7 @@ def _table(table: Table) -> str:
     return f'<h3>{_html(table.title)}</h3>{_scrolled(table.title, grid)}<p class="caption">{caption}</p>'
 
 
-def _cell(name: str, text: str) -> str:
+def _data_cell(name: str, text: str) -> str:
     colour = {"+": ' class="up"', "-": ' class="down"'}.get(text[:1], "") if name == "difference" else ""
     return f"<td{colour}>{_html(text)}</td>"
 
@@ -154,7 +148,7 @@ def _figures(paths: Sequence[Path]) -> str:
     for stem in sorted(chosen, key=order.index):
         kind = {".svg": "svg+xml", ".png": "png"}[chosen[stem].suffix]
         data = base64.b64encode(chosen[stem].read_bytes()).decode()
-        title = FIGURES.get(re.sub(r"_\d+$", "", stem), stem.replace("_", " "))
+        title = FIGURE_TITLES.get(re.sub(r"_\d+$", "", stem), stem.replace("_", " "))
         shown.append(
             f'<figure><img src="data:image/{kind};base64,{data}" alt="{_html(title)}">'
             f'<figcaption class="caption">{_html(title)}</figcaption></figure>'
@@ -164,62 +158,27 @@ def _figures(paths: Sequence[Path]) -> str:
 
 def _configuration(runs: Sequence[Run]) -> str:
     """What differs between the runs' config.yaml as a table, and below it what they share."""
-    configured = [(run, dict(_leaves(run.config))) for run in runs if run.config]
-    if not configured:
+    compared = compare_configurations(runs)
+    if compared is None:
         return ""
-    keys = list(dict.fromkeys(key for _, settings in configured for key in settings))
-    differing = [key for key in keys if len({settings.get(key) for _, settings in configured}) > 1]
-    head = "".join(f'<th scope="col">{_html(run.folder.name)}</th>' for run, _ in configured)
+    head = "".join(f'<th scope="col">{_html(name)}</th>' for name in compared.names)
     rows = "".join(
         f'<tr><th scope="row">{_html(key)}</th>'
-        + "".join(f"<td>{_html(settings.get(key, EMPTY))}</td>" for _, settings in configured)
+        + "".join(f"<td>{_html(NO_VALUE if value is None else value)}</td>" for value in values)
         + "</tr>"
-        for key in differing
+        for key, values in compared.differing.items()
     )
     head = f'<thead><tr><th scope="col" class="label">key</th>{head}</tr></thead>'
     table = f'<table class="long settings">{head}<tbody>{rows}</tbody></table>'
-    shared = "".join(
-        f"<dt>{_html(key)}</dt><dd>{_html(configured[0][1][key])}</dd>" for key in keys if key not in differing
-    )
-    difference = _scrolled("Configuration differences", table) if differing else "<p>No value differs.</p>"
-    summary = f"What all runs share ({len(keys) - len(differing)} values)"
+    shared = "".join(f"<dt>{_html(key)}</dt><dd>{_html(value)}</dd>" for key, value in compared.shared.items())
+    difference = _scrolled("Configuration differences", table) if compared.differing else "<p>No value differs.</p>"
+    summary = f"What all runs share ({len(compared.shared)} values)"
     return f"<h3>What differs</h3>{difference}<details><summary>{summary}</summary><dl>{shared}</dl></details>"
 
 
-def _leaves(node: Any, prefix: str = "") -> list[tuple[str, str]]:
-    if not isinstance(node, dict) or not node:
-        return [(prefix.rstrip("."), "null" if node is None else str(node))]
-    return [leaf for key, value in node.items() for leaf in _leaves(value, f"{prefix}{key}.")]
-
-
 def _browser(examples: Sequence[PairedExamples]) -> str:
-    if not examples:
-        return ""
-    blocks: list[str] = []
-    texts: dict[str, str] = {}
-    entries = []
-    for number, paired in enumerate(examples):
-        both = _island({"sources": paired.sources[:MOST_EXAMPLES], "references": paired.references[:MOST_EXAMPLES]})
-        if both not in texts:
-            texts[both] = f"texts-{len(texts)}"
-            blocks.append(_block(texts[both], both))
-        shown = {
-            "warmups": paired.warmups,
-            "predictions": paired.predictions,
-            "sft": paired.sft_predictions,
-            "gains": [None if gain is None else round(gain, 4) for gain in paired.gains],
-            "overlaps": [None if share is None else round(share, 4) for share in paired.overlaps()],
-        }
-        cut_off = {name: list(column)[:MOST_EXAMPLES] for name, column in shown.items()}
-        blocks.append(_block(f"data-{number}", _island(cut_off)))
-        run = paired.run
-        beside = f", beside {paired.sft.folder.name}" if paired.sft else ""
-        cut = f" (the first {MOST_EXAMPLES})" if len(paired.sources) > MOST_EXAMPLES else ""
-        label = f"{run.task}, {run.model}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"
-        score = score_name(paired.score or "")
-        entries.append({"label": label, "score": score, "texts": texts[both], "data": f"data-{number}"})
-    menu = _block("menu", _island({"word": WORD, "runs": entries}))
-    return _CONTROLS + "".join([*blocks, menu])
+    blocks = browser_data(examples) if examples else {}
+    return _CONTROLS + "".join(_block(name, _island(value)) for name, value in blocks.items()) if blocks else ""
 
 
 _CONTROLS = """

@@ -6,11 +6,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
-from warmup.reporting.tables.formats import NOTHING, columns
-from warmup.reporting.tables.layout import Report, Table
+from warmup.reporting.tables.cells import columns
+from warmup.reporting.tables.layout import NOTHING, Report, Table
 
 SHORT = 50  # letters that certainly fit into one line
-MOST_LINES = 45  # of a table on one page: longer ones go on in a further table
+LINES_PER_PAGE = 45  # of a table on one page: longer ones go on in a further table
 HEAD = r"""% SFT against warmup. Compiles by itself: pdflatex comparison.tex
 % In a paper that loads booktabs: \input{comparison}
 \def\comparisonends{}
@@ -48,7 +48,7 @@ def latex(report: Report) -> str:
     """Every table as a float with caption and label; notes stand in comments, for the eyes of the authors."""
     parts = [HEAD]
     for table in report.tables:
-        parts += [_float(table, part, number) for number, part in enumerate(_parts(table))]
+        parts += [_float(table, part, number) for number, part in enumerate(_page_parts(table))]
     if not report.tables:
         parts.append(NOTHING + "\n")
     parts += [f"% {latex_text(note)}\n" for note in report.notes]
@@ -78,12 +78,12 @@ def _letters(text: str) -> Iterator[str]:
         before = letter
 
 
-def _parts(table: Table) -> Iterator[list[Sequence[int]]]:
+def _page_parts(table: Table) -> Iterator[list[Sequence[int]]]:
     """The numbers of each block's lines, as many blocks together as a page holds."""
     part: list[Sequence[int]] = []
     start = size = 0
     for block in table.blocks:
-        if part and size + len(block) + 2 > MOST_LINES:  # a heading and a rule
+        if part and size + len(block) + 2 > LINES_PER_PAGE:  # a heading and a rule
             yield part
             part, size = [], 0
         part.append(range(start, start + len(block)))
@@ -101,7 +101,7 @@ def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> str:
             column = "l" if len(heading) <= SHORT else r"p{\linewidth}"
             rows.append(rf"\multicolumn{{{width}}}{{@{{}}{column}@{{}}}}{{\textit{{{latex_text(heading)}}}}} \\")
         for index in block:
-            cells = [latex_text(lines[index].labels[-1]), *(_number(cells[index]) for _, cells in shown)]
+            cells = [latex_text(lines[index].labels[-1]), *(_latex_number(cells[index]) for _, cells in shown)]
             rows.append(" & ".join(cells) + r" \\")
         rows.append(r"\midrule")
     rows[-1] = r"\bottomrule"
@@ -126,6 +126,6 @@ def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> str:
     )
 
 
-def _number(cell: str) -> str:
+def _latex_number(cell: str) -> str:
     """A cell of figures: a hyphen before a digit is a minus."""
     return re.sub(r"-(?=\d)", "$-$", latex_text(cell))

@@ -1,7 +1,7 @@
 """The tables of a set of runs: the paper's in its own layout where runs fill its rows, one comparison for all others.
 
-Layout only: the numbers come from `comparison`; `tables_formats` and `tables_latex` write each table for a terminal,
-Markdown, LaTeX and CSV.
+Layout only: the numbers come from `runs.comparison` and `runs.paired_tests`; `terminal`, `markdown`, `latex` and
+`spreadsheet` write each table for its reader.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from warmup.runs.comparison import Comparison, Row, compare_runs, score_name
 from warmup.runs.finding import FoundRuns
 from warmup.runs.paired_tests import add_tests
 
-EMPTY = "—"
+NOTHING = "No run has finished."
+NO_VALUE = "—"
 STAR = "*"
 
 
@@ -117,7 +118,7 @@ def _comparison_table(rows: Sequence[Row], title: str) -> Table:
         model = f"{row.model} ({row.detail})" if row.detail else row.model
         line = Line((row.task, model, score_name(row.metric)), row)
         blocks.setdefault(row.label, []).append(line)
-    return _table("comparison", title, ("task", "model", "metric"), list(blocks.values()))
+    return _corrected_table("comparison", title, ("task", "model", "metric"), list(blocks.values()))
 
 
 def _paper_table(paper: PaperRows, name: str) -> Table:
@@ -129,17 +130,17 @@ def _paper_table(paper: PaperRows, name: str) -> Table:
 
     if len(tasks) == 1:
         lines = [Line((score_name(metric),), row(metric, tasks[0]), gain) for metric, gain in gains.items()]
-        return _table(name, title, ("metric",), [lines], of_paper=True)
+        return _corrected_table(name, title, ("metric",), [lines], of_paper=True)
     blocks = []
     for metric, gain in gains.items():
         label = score_name(metric)
         block = [Line((label, task.split()[-1]), row(metric, task)) for task in tasks]
         average = paper.averages.get(metric) or Row("average", paper.table.model, "", metric, None, None)
         blocks.append([*block, Line((label, "average"), average, gain)])
-    return _table(name, title, ("metric", "pair"), blocks, of_paper=True)
+    return _corrected_table(name, title, ("metric", "pair"), blocks, of_paper=True)
 
 
-def _table(
+def _corrected_table(
     name: str, title: str, label_names: tuple[str, ...], blocks: Sequence[Sequence[Line]], of_paper: bool = False
 ) -> Table:
     """Correct the p values of all lines together (Holm), and say in the caption what the table shows."""
@@ -175,7 +176,7 @@ def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
     if len(blocks) > 1 and of_paper:
         text.append("Average: over the seeds that all pairs have; empty until every pair is there; not tested.")
     if any(row.sft is None or row.warmup is None for row in rows):
-        text.append(f"{EMPTY}: not run or not scored.")
+        text.append(f"{NO_VALUE}: not run or not scored.")
     return text
 
 

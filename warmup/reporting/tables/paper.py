@@ -1,6 +1,6 @@
 """The rows of the paper's tables (arXiv 2502.12304), and which of our runs may stand in them.
 
-Gains are warmup minus SFT in points, as the paper states them (design.md, section 2). Those of translation are averages
+Gains are warmup minus SFT in points, as the paper states them (docs/tables.md). Those of translation are averages
 over its eight pairs: they stand beside our average and nowhere else.
 """
 
@@ -17,12 +17,12 @@ from typing import Any
 from warmup.runs.comparison import Cell, Row
 from warmup.runs.finding import Run
 
-# What the presets of one table's tasks differ in by design: the languages, and where their data is on the hub.
+# What the presets of one table's tasks differ in on purpose: the languages, and where their data is on the hub.
 OF_TASK = (
     *("paper", "task.source_language", "task.target_language", "task.hub."),
     *(f"data.{split}.{part}" for split in ("train", "validation", "test") for part in ("path", "name")),
 )
-LABELS = {"task", "model", "data", "split"}
+LABEL_KEYS = {"task", "model", "data", "split"}
 PAIRS = ["en-de", "de-en", "en-fr", "fr-en", "en-ru", "ru-en", "en-zh", "zh-en"]
 
 
@@ -96,11 +96,11 @@ def paper_table_of(run: Run) -> PaperTable | None:
 
 
 def _same_model(label: Any, table: PaperTable) -> bool:
-    return _plain(PurePath(str(label)).name) == _plain(table.model)
+    return _bare(PurePath(str(label)).name) == _bare(table.model)
 
 
 def _same_data(run: Run, table: PaperTable) -> bool:
-    if "/" not in run.data or table.tested_on not in _plain(run.data):  # a bare name is a local folder or the toy data
+    if "/" not in run.data or table.tested_on not in _bare(run.data):  # a bare name is a local folder or the toy data
         return False
     if not run.config:
         return True
@@ -113,21 +113,21 @@ def _same_data(run: Run, table: PaperTable) -> bool:
             data["kind"] == "hub"
             and data.get("max_test_examples") is None
             and "[" not in str(data["test"].get("split"))  # as test[:100]
-            and table.trained_on in _plain(data["train"]["path"])
-            and table.tested_on in _plain(data["test"]["path"])
+            and table.trained_on in _bare(data["train"]["path"])
+            and table.tested_on in _bare(data["test"]["path"])
             and _same_model(model["pretrained"], table)
         )
     except (KeyError, TypeError, AttributeError):  # a run of another version, whose configuration says too little
         return False
 
 
-def _plain(name: Any) -> str:
+def _bare(name: Any) -> str:
     return re.sub(r"[^a-z0-9]", "", str(name).lower())
 
 
 @dataclass(frozen=True)
 class PaperRows:
-    """One of the paper's tables with our rows in it: for each metric a row per task, and their average behind several.
+    """One of the paper's tables with our rows in it: for each metric a row per task, and after several their average.
 
     Attributes:
         settings: in words what was overridden, or differs between tables; empty for the presets as they are.
@@ -155,8 +155,8 @@ def paper_rows(rows: Sequence[Row]) -> list[PaperRows]:
     for (number, shared), candidates in sorted(found.items(), key=lambda item: item[0]):
         same = [row for row in candidates if not _has_rival(row, candidates)]
         alone = [row for row in same if row.warmup is None]  # of SFT alone: stands beside every variant
-        for variant in sorted({_key(row.variant) for row in same if row.warmup}) or [()] * bool(alone):
-            chosen = [*alone, *(row for row in same if row.warmup and _key(row.variant) == variant)]
+        for variant in sorted({_items(row.variant) for row in same if row.warmup}) or [()] * bool(alone):
+            chosen = [*alone, *(row for row in same if row.warmup and _items(row.variant) == variant)]
             filled.append((PAPER_TABLES[number], dict([*shared, *variant]), chosen))
     return [_filled(table, settings, chosen, filled) for table, settings, chosen in filled]
 
@@ -165,20 +165,20 @@ def _shared_key(row: Row, table: PaperTable) -> tuple[tuple[str, str], ...]:
     """What the rows of one table have in common: all that SFT and warmup share, but what belongs to the task."""
     of_task = OF_TASK if len(table.tasks) > 1 else ()
     settings = row.runs[0].shared_settings
-    return _key({key: value for key, value in settings.items() if key != "task" and not key.startswith(of_task)})
+    return _items({key: value for key, value in settings.items() if key != "task" and not key.startswith(of_task)})
 
 
 def _has_rival(row: Row, rows: Sequence[Row]) -> bool:
     """Whether another experiment could stand in the place of `row`."""
     same = [other for other in rows if (other.metric, other.task) == (row.metric, row.task)]
-    return len({_key(other.runs[0].experiment) for other in same}) > 1
+    return len({_items(other.runs[0].experiment) for other in same}) > 1
 
 
 def _filled(table: PaperTable, settings: Mapping[str, str], rows: Sequence[Row], filled: Sequence[Any]) -> PaperRows:
     """A table whose title names what its runs' commands changed, and what tells it from others of its kind."""
     named = {key for row in rows for run in row.runs for key in run.overrides}
     kind = [others for other, others, _ in filled if other is table]
-    shown = {key for key in settings if key in named or len({others.get(key) for others in kind}) > 1} - LABELS
+    shown = {key for key in settings if key in named or len({others.get(key) for others in kind}) > 1} - LABEL_KEYS
     words = [f"{key} {value}" for key, value in settings.items() if key in shown]
     cells = {(row.metric, row.task): row for row in rows}
     return PaperRows(table, ", ".join(words), cells, _averages(table, cells))
@@ -210,5 +210,5 @@ def _average(cells: Sequence[Cell | None]) -> Cell | None:
     return Cell({seed: statistics.fmean(cell.values[seed] for cell in present) for seed in seeds}) if seeds else None
 
 
-def _key(settings: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _items(settings: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(settings.items()))

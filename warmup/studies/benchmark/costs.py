@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
-from warmup.studies.benchmark.models import build
+from warmup.studies.benchmark.models import random_backbone
 from warmup.studies.benchmark.steps import ways
 from warmup.studies.benchmark.without_values import ZerosInMainMemory
 from warmup.studies.benchmark.workloads import Shape
@@ -41,7 +41,7 @@ def operations(step: Callable[[], None]) -> int:
 
 def count_operations(config: PretrainedConfig, shape: Shape, samples: list[int]) -> dict[str, int]:
     """Operations of a step by each way, on meta tensors: no weights are made, however large the model."""
-    backbone = build(config, "meta")
+    backbone = random_backbone(config, "meta")
     counted = {way.label: operations(way.step) for way in ways(backbone, shape, samples, with_naive=False)}
     for count in samples:
         counted[f"naive K={count}"] = operations(partial(_naive_step, backbone, shape, shape.batch * count))
@@ -68,7 +68,7 @@ def measure(
     config: PretrainedConfig, shape: Shape, samples: list[int], device: str, precision: str, repeats: int
 ) -> dict[str, Any]:
     """Median seconds, tokens per second and peak bytes of a step by each way; `precision` as `--precision`."""
-    found = ways(build(config, device), shape, samples, with_naive=True, mixed=precision == "bfloat16")
+    found = ways(random_backbone(config, device), shape, samples, with_naive=True, mixed=precision == "bfloat16")
     seconds: dict[str, list[float]] = {way.label: [] for way in found}
     peaks = {way.label: _peak(way.step, device) for way in found}  # the first, untimed run
     for _ in tqdm(range(repeats), desc=f"{config.model_type} on {device}", unit="round", leave=False):

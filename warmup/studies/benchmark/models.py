@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -17,9 +16,8 @@ from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, nearest
 from warmup.models.loading import Backbone
 from warmup.models.model_types import family_of
+from warmup.studies.bare_backbone import END_ID, PAD_ID, SEPARATOR_ID, bare_backbone
 from warmup.studies.benchmark.workloads import SIZES
-
-PAD, END, SEPARATOR = 0, 1, 2
 
 
 def read_config(model: str) -> PretrainedConfig:
@@ -42,7 +40,7 @@ def _from_folder(folder: Path) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises whatever its validation, JSON or the file system do
-        raise UserError(f"{folder / 'config.json'} is no usable configuration: {_first_line(error)}") from error
+        raise UserError(f"{folder / 'config.json'} is no usable configuration: {_first_words(error)}") from error
 
 
 def _from_hub(name: str) -> PretrainedConfig:
@@ -55,21 +53,21 @@ def _from_hub(name: str) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(name, trust_remote_code=False, local_files_only=not reached)
     except Exception as error:
-        why = f"the hub gives none: {_first_line(error)}" if reached else "the Hugging Face hub cannot be reached"
+        why = f"the hub gives none: {_first_words(error)}" if reached else "the Hugging Face hub cannot be reached"
         raise UserError(f"there is no folder {name}, and {why}{hint}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def build(config: PretrainedConfig, device: str) -> Backbone:
+def random_backbone(config: PretrainedConfig, device: str) -> Backbone:
     """A float32 model with random weights on `device`: cpu, cuda, or meta (shapes alone)."""
     config = copy.deepcopy(config)
-    config.pad_token_id, config.eos_token_id = PAD, END
+    config.pad_token_id, config.eos_token_id = PAD_ID, END_ID
     family = family_of(config.to_dict(), "the model")
     if family.is_encoder_decoder:
-        config.decoder_start_token_id = PAD
+        config.decoder_start_token_id = PAD_ID
     for rate in (name for name in vars(config) if "drop" in name):
         setattr(config, rate, 0.0)
     with torch.device(device):
@@ -78,13 +76,10 @@ def build(config: PretrainedConfig, device: str) -> Backbone:
         network = family.auto.from_config(config, dtype=torch.float32, **kind).train()
     if device == "meta" and not family.is_encoder_decoder:
         _without_angles(network.model.rotary_emb)
-    tokenizer = SimpleNamespace(pad_token_id=PAD, eos_token_id=END)
-    backbone = Backbone(network, tokenizer, family, SEPARATOR)  # type: ignore[arg-type]
     # no warmup ends early, so that each way writes and reads as many tokens
     never = torch.zeros(family.output_weight(network).shape[0], dtype=torch.bool)
-    never[: SEPARATOR + 1] = True
-    backbone.__dict__["never_in_warmup"] = never
-    return backbone
+    never[: SEPARATOR_ID + 1] = True
+    return bare_backbone(network, family, never)
 
 
 def _without_angles(rotary: Any) -> None:

@@ -27,11 +27,11 @@ def print_table(results: list[dict[str, Any]], console: Console) -> None:
         for number, name in enumerate(sorted(names, key=_order)):
             head = (result["workload"], f"{shape.source}/{shape.target}/{shape.warmup}, {shape.batch}")
             cells = [_ratio(result.get("operations"), name), _ratio(result.get("seconds"), name)]
-            cells += [_plain(result.get("seconds"), name, "{:.3f}", 1)]
-            cells += [_plain(result.get("tokens_per_second"), name, "{:,.0f}", 1)]
+            cells += [_scaled(result.get("seconds"), name, "{:.3f}", 1)]
+            cells += [_scaled(result.get("tokens_per_second"), name, "{:,.0f}", 1)]
             cells += [
                 _ratio(result.get("peak_bytes"), name),
-                _plain(result.get("peak_bytes"), name, "{:,.0f}", 2**20),
+                _scaled(result.get("peak_bytes"), name, "{:,.0f}", 2**20),
             ]
             table.add_row(*(head if not number else ("", "")), name, *cells)
         table.add_section()
@@ -47,6 +47,6 @@ def _ratio(values: Values, name: str) -> str:
     return f"{value / unit:.2f}" if value and unit else "—"
 
 
-def _plain(values: Values, name: str, form: str, unit: float) -> str:
+def _scaled(values: Values, name: str, form: str, unit: float) -> str:
     value = (values or {}).get(name)
     return "—" if value is None else form.format(value / unit)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-T5: dict[str, Any] = {"model_type": "t5", "d_kv": 64, "vocab_size": 32128, "feed_forward_proj": "relu"}
-MT5: dict[str, Any] = {
+T5_PARTS: dict[str, Any] = {"model_type": "t5", "d_kv": 64, "vocab_size": 32128, "feed_forward_proj": "relu"}
+MT5_PARTS: dict[str, Any] = {
     "model_type": "mt5",
     "d_kv": 64,
     "vocab_size": 250112,
@@ -15,12 +15,12 @@ MT5: dict[str, Any] = {
 }
 # as in the config.json of each
 SIZES: dict[str, dict[str, Any]] = {
-    "t5_small": {**T5, "d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
-    "t5_base": {**T5, "d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
-    "t5_large": {**T5, "d_model": 1024, "d_ff": 4096, "num_layers": 24, "num_heads": 16},
-    "mt5_small": {**MT5, "d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
-    "mt5_base": {**MT5, "d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
-    "mt5_large": {**MT5, "d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
+    "t5_small": {**T5_PARTS, "d_model": 512, "d_ff": 2048, "num_layers": 6, "num_heads": 8},
+    "t5_base": {**T5_PARTS, "d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
+    "t5_large": {**T5_PARTS, "d_model": 1024, "d_ff": 4096, "num_layers": 24, "num_heads": 16},
+    "mt5_small": {**MT5_PARTS, "d_model": 512, "d_ff": 1024, "num_layers": 8, "num_heads": 6},
+    "mt5_base": {**MT5_PARTS, "d_model": 768, "d_ff": 2048, "num_layers": 12, "num_heads": 12},
+    "mt5_large": {**MT5_PARTS, "d_model": 1024, "d_ff": 2816, "num_layers": 24, "num_heads": 16},
     "llama_3_2_1b": {
         "model_type": "llama",
         "vocab_size": 128256,

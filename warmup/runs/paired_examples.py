@@ -23,12 +23,11 @@ NEURAL = ("comet", "bertscore")  # taken from segment_scores.json or left out: t
 # A word: letters, marks and digits; in scripts that are written without spaces, a character. JavaScript reads it too.
 UNSPACED = r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}]"
 WORD = rf"{UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])+"
-_WORD = regex.compile(WORD)
 
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
-    return [word.lower() for word in _WORD.findall(text)]
+    return [word.lower() for word in regex.findall(WORD, text)]
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,11 @@ from matplotlib.figure import Figure
 
 from warmup.config.schema import LoggerConfig
 from warmup.errors import UserError
+from warmup.reporting.figures.gauges import CONTRASTS, GAUGE_TITLES
+from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard, workspace
-from warmup.tracking.wandb_run import Identity, WandbCallback, log_figures, log_files, log_results, wandb_run
+from warmup.tracking.wandb_results import log_figures, log_files, log_results
+from warmup.tracking.wandb_run import Identity, wandb_run
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"
@@ -230,7 +233,9 @@ def test_a_sweep_without_a_network_groups_its_runs_and_leaves_no_key(tmp_path: P
     assert (started.run_group, started.job_type) == ("my_sweep", "warmup")
     assert values(started.config.update)["method"]["num_samples"] == 4
     history = [key for record in records["history"] for key in values(record.item)]
-    assert {"train/loss", "warmup/token_entropy", "dev/bleu", "step"} <= set(history)
+    assert {"train/loss", "dev/bleu", "step"} <= set(history)
+    logged = {key.removeprefix("warmup/") for key in history if key.startswith("warmup/")}
+    assert logged == {*GAUGE_TITLES, *CONTRASTS}, "figures and dashboard have a place for each gauge that is logged"
     score = json.loads((job / "metrics.json").read_text())["scores"]["bleu"]["value"]
     assert summary(records)["test/bleu"] == score
     assert {"predictions", "run_table"} <= {artifact.type for artifact in records["artifact"]}

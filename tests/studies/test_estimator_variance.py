@@ -11,51 +11,41 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.estimator_variance import (
-    OBJECTIVES,
-    SAMPLERS,
-    WARMUPS,
-    Problem,
-    build,
-    draw,
-    estimates,
-    measure,
-    method_of,
-    solve,
-    train,
-)
 from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.warmup import warmup_step
+from warmup.studies.estimator_variance.comparison import MEASURED_OBJECTIVES, SAMPLERS, method_of
+from warmup.studies.estimator_variance.estimates import drawn_and_scored, estimates, estimation_errors
+from warmup.studies.estimator_variance.problem import WARMUPS, Problem, teach, tiny_backbone, with_exact_gradients
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def problem() -> Problem:
     torch.set_num_threads(1)
-    backbone = build()
-    train(backbone, 10)
-    return solve(backbone)
+    backbone = tiny_backbone()
+    teach(backbone, 10)
+    return with_exact_gradients(backbone)
 
 
 def squared_norm(problem: Problem, method: WarmupMethod) -> float:
     """Of the gradient of one step on the whole batch, by the engine's own backward pass."""
     backbone = problem.backbone
     encoded = backbone.family.encode(backbone.model, problem.ids, problem.mask)
-    noise = Noise(torch.arange(len(problem.ids)) + method.num_samples * 10**9)  # as `draw` begins
+    noise = Noise(torch.arange(len(problem.ids)) + method.num_samples * 10**9)  # as `drawn_and_scored` begins
     backbone.model.zero_grad()
     warmup_step(backbone, method, encoded, problem.labels, noise).loss.backward()
     return sum(part.grad.square().sum().item() for part in backbone.model.parameters() if part.grad is not None)
 
 
-@pytest.mark.parametrize(("objective", "baseline"), OBJECTIVES)
+@pytest.mark.parametrize(("objective", "baseline"), MEASURED_OBJECTIVES)
 def test_estimates_are_the_gradients_of_the_engines_steps(problem: Problem, objective: str, baseline: str) -> None:
     for sampler in SAMPLERS:
         method = method_of(objective, baseline, sampler, 4)
         drawn_by = method_of("marginal", "mean", sampler, 4)
         if method and sampler != "recognition":  # whose step also trains its proposal
-            target, warmup = estimates(problem, draw(problem, drawn_by, 1, seed=4), objective, baseline)
+            target, warmup = estimates(problem, drawn_and_scored(problem, drawn_by, 1, seed=4), objective, baseline)
             found = (target + warmup).square().sum().item()
             assert found == pytest.approx(squared_norm(problem, method), rel=1e-5), sampler
 
@@ -63,7 +53,7 @@ def test_estimates_are_the_gradients_of_the_engines_steps(problem: Problem, obje
 @pytest.mark.parametrize("baseline", ["mean", "none"])
 def test_all_warmups_drawn_without_replacement_are_exact(problem: Problem, baseline: str) -> None:
     method = method_of("marginal", baseline, "without_replacement", WARMUPS)
-    terms = estimates(problem, draw(problem, method, 3, seed=1), "marginal", baseline)
+    terms = estimates(problem, drawn_and_scored(problem, method, 3, seed=1), "marginal", baseline)
     for term, exact in zip(terms, (problem.exact_target, problem.exact_warmup), strict=True):
         torch.testing.assert_close(term, exact.expand(3, -1), rtol=0, atol=1e-5 * exact.abs().max().item())
 
@@ -72,7 +62,9 @@ def test_figures_are_those_of_known_noise(problem: Problem) -> None:
     torch.manual_seed(0)
     exact = torch.nn.functional.normalize(torch.randn(50, dtype=torch.float64), dim=0)
     noise = torch.randn(2000, 50, dtype=torch.float64) / 10
-    found = measure(1.5 * exact + noise, exact + noise, replace(problem, exact_target=exact, exact_warmup=exact))
+    found = estimation_errors(
+        1.5 * exact + noise, exact + noise, replace(problem, exact_target=exact, exact_warmup=exact)
+    )
     expected = {"target_bias": 0.25, "target_variance": 0.5, "warmup_bias": 0.0, "warmup_variance": 0.5}
     expected |= {"bias": 0.25 / 4, "variance": 4 * 0.5 / 4}
     for name, value in expected.items():

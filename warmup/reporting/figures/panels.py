@@ -1,0 +1,54 @@
+"""What figures show together: a panel for each experiment, in it SFT and each variant of warmup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from warmup.reporting.figures.style import SFT_STYLE, warmup_style
+from warmup.runs.finding import Run, experiment_words, group_by, variants_of
+
+
+@dataclass(frozen=True)
+class Series:
+    """The seeds of one method (and variant) in one experiment, drawn alike."""
+
+    label: str
+    style: Mapping[str, Any]
+    runs: Sequence[Run]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One experiment: SFT and each variant of warmup."""
+
+    title: str
+    series: Sequence[Series]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Of all series."""
+        return [run for one in self.series for run in one.runs]
+
+
+def panels_of(runs: Sequence[Run]) -> list[Panel]:
+    """A panel per experiment; what tells it from the others of its task and model stands in its title.
+
+    A variant of warmup has one label and style in all of them.
+    """
+    groups = group_by(runs, "experiment")
+    variants = variants_of(runs)
+    panels = []
+    for experiment, same in groups:
+        task, model = experiment["task"], experiment["model"]
+        alike = [(other, others) for other, others in groups if (other["task"], other["model"]) == (task, model)]
+        detail = experiment_words([others for _, others in alike])[alike.index((experiment, same))]
+        sft = [run for run in same if run.method == "sft"]
+        series = [Series("SFT", SFT_STYLE, sft)] if sft else []
+        for number, (word, variant, _) in enumerate(variants):
+            seeds = [run for run in same if run.method == "warmup" and run.variant == variant]
+            label = f"warmup, {word}" if word else "warmup"
+            series += [Series(label, warmup_style(number), seeds)] if seeds else []
+        panels.append(Panel(", ".join(part for part in (task, model, detail) if part), series))
+    return panels

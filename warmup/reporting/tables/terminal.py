@@ -1,0 +1,68 @@
+"""Tables for a terminal of 80 columns; text is never markup."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from warmup.reporting.tables.cells import chance_text, columns
+from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Report, Table
+
+
+def print_report(report: Report, console: Console) -> None:
+    """Print every table, its caption and the notes; differences are coloured where the console has colours.
+
+    Fits 80 columns.
+    """
+    said: set[str] = set()
+    for table in report.tables:
+        console.print(Text(table.title, style="bold"))
+        console.print(_rich_table(table))
+        for sentence in [*table.caption, *_only_printed(table)]:
+            if sentence not in said:  # once is enough on one screen
+                console.print(Text(f"  {sentence}", style="dim"))
+            said.add(sentence)
+        console.print()
+    if not report.tables:
+        console.print(NOTHING)
+    for note in report.notes:
+        console.print(Text(f"- {note}"))
+
+
+def _rich_table(table: Table) -> RichTable:
+    """Labels of a block stand above each other in one column, so that a block of several metrics needs no more."""
+    seeds = {cells for name, column in columns(table) if name == "n" for cells in column} - {NO_VALUE}
+    dropped = {"chance", "n"} if len(seeds) == 1 and seeds.pop().isdecimal() else {"chance"}
+    shown = [column for column in columns(table) if column[0] not in dropped]
+    drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
+    stacked = table.label_names[:-1]
+    if stacked:
+        drawn.add_column(", ".join(stacked), overflow="fold")
+    drawn.add_column(table.label_names[-1], no_wrap=True)
+    for name, _ in shown:
+        drawn.add_column(name, justify="right", no_wrap=True)
+    start = 0
+    for block in table.blocks:
+        if start:
+            drawn.add_row()
+        rows = [[cells[start + i].replace(" ± ", "±") for _, cells in shown] for i in range(len(block))]
+        texts = [Text("\n").join(_styled(row[i], shown[i][0]) for row in rows) for i in range(len(shown))]
+        labels = [Text("\n".join(block[0].labels[:-1]))] if stacked else []
+        drawn.add_row(*labels, Text("\n".join(line.labels[-1] for line in block)), *texts)
+        start += len(block)
+    return drawn
+
+
+def _only_printed(table: Table) -> list[str]:
+    """What other formats have columns for, in words, since a terminal has no room for them."""
+    levels = {
+        f"{chance_text(line)} ({line.row.label}: {line.labels[-1]})": None for line in table.lines if line.row.chance
+    }
+    return [f"Chance levels: {', '.join(levels)}."] if levels else []
+
+
+def _styled(text: str, column: str) -> Text:
+    colour = {"+": "green", "-": "red"}.get(text[0], "") if column == "difference" else ""
+    return Text(text, style=colour)
