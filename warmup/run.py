@@ -24,7 +24,6 @@ from warmup.config.checks import needed_splits, run_folders
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
 from warmup.config.schema import (
-    NEURAL_METRICS,
     Config,
     HubData,
     LocalData,
@@ -36,7 +35,9 @@ from warmup.data.examples import Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.files import write_json, write_json_lines, write_text
 from warmup.metrics.evaluation import check_selection_metric, compute_metrics
+from warmup.metrics.metric import ScoringSettings
 from warmup.metrics.prediction_files import read_scorable
+from warmup.metrics.registry import METRICS, larger_is_better
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import (
     FORMAT,
@@ -131,7 +132,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
     def dev_scores() -> dict[str, float]:
         answers, _ = answer_encoded(backbone, sources, limits, quick, "validation", config.seed)
         evaluation = score_answers(
-            answers, splits.validation, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
+            answers, splits.validation, dev_metrics(config), ScoringSettings(config.task.target_language)
         )
         return {name: score.value for name, score in evaluation.scores.items()}
 
@@ -152,6 +153,7 @@ def train_and_evaluate(config: Config, folder: Path, overrides: list[str]) -> No
             dev_scores,
             [WandbCallback(wandb)] if wandb else [],
             fresh=config.model.pretrained is None,
+            larger_is_better=larger_is_better(config.task.selection_metric),
         )
         if is_main_process():
             save_trained(backbone, settings_of(config), training, folder)
@@ -177,9 +179,14 @@ def wandb_of(config: Config, limits: Limits, folder: Path) -> AbstractContextMan
     return wandb_run(logger, folder, identity, dataclasses.asdict(config))
 
 
+def scoring_settings(config: Config) -> ScoringSettings:
+    """How the stage's answers are scored."""
+    return ScoringSettings(config.task.target_language, device_of(config), config.evaluation)
+
+
 def dev_metrics(config: Config) -> list[str]:
     """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if metric not in NEURAL_METRICS]
+    return [metric for metric in config.task.metrics if not METRICS[metric].loads_model]
 
 
 def evaluate(config: Config, folder: Path, overrides: list[str]) -> None:
@@ -215,15 +222,7 @@ def score(config: Config, folder: Path, overrides: list[str]) -> None:
     task = config.task
     texts = read_scorable(config.predictions, config.references, config.sources)
     record_inputs(folder, config, {})
-    evaluation = compute_metrics(
-        task.metrics,
-        texts.predictions,
-        texts.references,
-        texts.sources,
-        task.target_language,
-        device_of(config),
-        config.evaluation,
-    )
+    evaluation = compute_metrics(task.metrics, texts, scoring_settings(config))
     print_scores(evaluation, Console(soft_wrap=True, highlight=False))
     if segments := evaluation.segment_scores():
         write_json(folder / "segment_scores.json", segments)
@@ -296,9 +295,7 @@ def report(
         return
     predictions = prediction_records(answers, splits.test)
     write_json_lines(folder / "predictions.jsonl", predictions)
-    evaluation = score_answers(
-        answers, splits.test, task.metrics, task.target_language, device_of(config), config.evaluation
-    )
+    evaluation = score_answers(answers, splits.test, task.metrics, scoring_settings(config))
     print_scores(evaluation, Console(soft_wrap=True, highlight=False))
     if segments := evaluation.segment_scores():
         write_json(folder / "segment_scores.json", segments)

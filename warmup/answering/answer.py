@@ -16,6 +16,7 @@ from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example, Wording
 from warmup.errors import wrong_value
 from warmup.metrics.evaluation import Evaluation, compute_metrics
+from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.models.encoding import encode_sources
 from warmup.models.loading import Backbone
 
@@ -97,23 +98,12 @@ def answer_encoded(
 
 
 def score_answers(
-    answers: Sequence[Answer],
-    examples: Sequence[Example],
-    metrics: Sequence[str],
-    target_language: str | None,
-    device: str,
-    config: EvaluationConfig,
+    answers: Sequence[Answer], examples: Sequence[Example], metrics: Sequence[str], settings: ScoringSettings
 ) -> Evaluation:
     """Metrics of the answers against the examples' targets."""
-    return compute_metrics(
-        metrics,
-        [answer.prediction for answer in answers],
-        [example.target or "" for example in examples],
-        [example.source for example in examples],
-        target_language,
-        device,
-        config,
-    )
+    predictions = [answer.prediction for answer in answers]
+    references, sources = [example.target or "" for example in examples], [example.source for example in examples]
+    return compute_metrics(metrics, Texts(predictions, references, sources), settings)
 
 
 def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.methods.sampling import as_written
 from warmup.metrics.evaluation import compute_metrics
+from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.models.encoding import encode_sources, encode_targets, text_of
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
@@ -42,7 +43,7 @@ def substitute_warmups(
         examples: with references; the first `MOST_EXAMPLES` are used.
         limits: of a model that writes warmups.
         config: one warmup is examined, greedy, by beam or drawn, whatever `num_warmups` is.
-        metrics: of `METRIC_SCORES`, without neural ones.
+        metrics: names of registered ones that load no model.
         seed: of drawn warmups.
 
     Returns:
@@ -83,11 +84,13 @@ def substitute_warmups(
             for scores in score_candidates(backbone, encoded, written, [[reference_ids[index]] for index in chosen]):
                 for name, logprob in zip(prefixes, scores[0].tolist(), strict=True):
                     nats[name] -= logprob
-    references, texts = [example.target or "" for example in examples], [example.source for example in examples]
+    references, written_sources = zip(*((example.target or "", example.source) for example in examples), strict=True)
     tokens = sum(map(len, reference_ids))
 
     def measured(name: str) -> dict[str, Any]:
-        evaluation = compute_metrics(metrics, answered[name], references, texts, target_language)
+        evaluation = compute_metrics(
+            metrics, Texts(answered[name], references, written_sources), ScoringSettings(target_language)
+        )
         changed = sum(now != before for now, before in zip(answered[name], answered["own"], strict=True))
         return {
             "scores": {metric: score.value for metric, score in evaluation.scores.items()},

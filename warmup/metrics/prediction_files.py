@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from warmup.data.examples import listing, text_of
 from warmup.data.local import read_table, read_text, table_kind
 from warmup.errors import UserError
+from warmup.metrics.metric import Texts
 
 
-@dataclass(frozen=True)
-class ScorableTexts:
-    """What `compute_metrics` reads: one text per example in each list; `sources` is None where nobody gave any."""
-
-    predictions: list[str]
-    references: list[str]
-    sources: list[str] | None
-
-
-def read_scorable(predictions: str, references: str | None, sources: str | None) -> ScorableTexts:
+def read_scorable(predictions: str, references: str | None, sources: str | None) -> Texts:
     """The texts of run=score, each out of its own file or, where that is not named, out of the predictions' records.
 
     A file is a table (JSON lines as `predictions.jsonl` has them, JSON, CSV, TSV or Parquet) with the field
@@ -47,7 +38,7 @@ def read_scorable(predictions: str, references: str | None, sources: str | None)
     for path, texts in ((references, truths), (sources, origins)):
         if path and texts is not None and len(texts) != len(answers):
             raise _uneven(predictions, len(answers), path, len(texts))
-    return ScorableTexts(answers, truths, origins)
+    return Texts(answers, truths, origins)
 
 
 def _column(path: str, field: str) -> list[str]:

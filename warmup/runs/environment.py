@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from warmup.metrics.registry import METRICS
+
 PACKAGES = [
     "torch",
     "transformers",
@@ -18,11 +20,7 @@ PACKAGES = [
     "accelerate",
     "hydra-core",
     "omegaconf",
-    "sacrebleu",
-    "rouge-score",
-    "bert-score",
-    "unbabel-comet",
-    "scikit-learn",
+    *dict.fromkeys(metric.package for metric in METRICS.values() if metric.package),
     "numpy",
     "wandb",
 ]

@@ -22,7 +22,7 @@ import yaml
 from warmup.config.neutral_keys import tells_runs_apart
 from warmup.errors import UserError
 from warmup.files import read_json
-from warmup.metrics.evaluation import Score
+from warmup.metrics.metric import Score
 from warmup.runs.inputs import INPUTS_FILE
 
 METHOD_NAMES = {"sft": "SFT", "warmup": "warmup"}

@@ -15,6 +15,7 @@ import requests
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.config.schema import LoggerConfig
+from warmup.metrics.registry import larger_is_better, score_kinds
 from warmup.reporting.tables.formats import columns
 from warmup.reporting.tables.layout import Report
 
@@ -53,7 +54,10 @@ def wandb_run(logger: LoggerConfig, folder: Path, identity: Identity, resolved: 
     run.define_metric(STEP)
     for section in ("train", "warmup"):
         run.define_metric(f"{section}/*", step_metric=STEP)
-    run.define_metric("dev/*", step_metric=STEP, summary="max")  # the higher the better, for every dev score
+    run.define_metric("dev/*", step_metric=STEP, summary="max")
+    for kind in score_kinds().values():
+        if not kind.larger_is_better:
+            run.define_metric(f"dev/{kind.name}", step_metric=STEP, summary="min")
     try:
         yield run
     except BaseException:
@@ -188,7 +192,8 @@ class WandbCallback(TrainerCallback):
         chosen = args.metric_for_best_model or ""
         scored = [entry for entry in state.log_history if chosen in entry]
         if scored:
-            best = max(scored, key=lambda entry: entry[chosen])
+            best_of = max if larger_is_better(chosen.removeprefix("eval_")) else min
+            best = best_of(scored, key=lambda entry: entry[chosen])
             scores = {f"best/{name[5:]}": value for name, value in best.items() if name.startswith("eval_")}
             self.run.summary.update({**scores, "best/step": best["step"]})
 

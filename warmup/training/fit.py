@@ -70,6 +70,7 @@ def fit(
     score: Callable[[], dict[str, float]],
     callbacks: Sequence[TrainerCallback],
     fresh: bool = False,
+    larger_is_better: bool = True,
 ) -> Training:
     """Train in place; `folder/checkpoints` holds what a killed run resumes from, `folder/history.json` the curves.
 
@@ -81,7 +82,7 @@ def fit(
             processes.
     """
     checkpoints = folder / "checkpoints"
-    arguments = training_arguments(config, checkpoints, seed, device, selection_metric)
+    arguments = training_arguments(config, checkpoints, seed, device, selection_metric, larger_is_better)
     if config.gradient_checkpointing:
         backbone.model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
     backbone.model.to(device)
@@ -106,8 +107,9 @@ def fit(
             # sorted, as a checkpoint has them: a resumed run's file is no other
             write_json(folder / HISTORY, [dict(sorted(entry.items())) for entry in trainer.state.log_history])
     history = trainer.state.log_history
+    best = max if larger_is_better else min
     scores = [entry[name] for entry in history if (name := f"eval_{selection_metric}") in entry]
-    return Training(seconds, trainer.state.global_step, max(scores, default=None), history)
+    return Training(seconds, trainer.state.global_step, best(scores, default=None), history)
 
 
 def save_trained(backbone: Backbone, settings: dict[str, Any], training: Training, folder: Path) -> None:
@@ -158,7 +160,7 @@ def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
 
 
 def training_arguments(
-    config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str
+    config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str, larger_is_better: bool = True
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
     every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
@@ -181,7 +183,7 @@ def training_arguments(
         restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{selection_metric}",
-        greater_is_better=True,
+        greater_is_better=larger_is_better,
         logging_steps=config.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # a NaN must be seen, not replaced by a mean

@@ -19,6 +19,7 @@ from matplotlib.ticker import MaxNLocator
 
 from warmup.errors import UserError
 from warmup.files import read_json
+from warmup.metrics.registry import score_kinds, score_title
 from warmup.reporting.figures.style import (
     GREY,
     SFT_STYLE,
@@ -29,13 +30,10 @@ from warmup.reporting.figures.style import (
     warmup_style,
     wrapped,
 )
-from warmup.runs.comparison import SCORE_ORDER, score_name
 from warmup.runs.finding import Run, experiment_words, group_by, variants_of
 
 MOST_POINTS = 100  # of a curve: longer ones are averaged over equal spans of steps
 MOST_EXPERIMENTS = 5  # in one figure of learning curves: more would not fit a page
-# Where a run does not tell which dev score it selected by: the tasks' defaults, in turn.
-USUAL_SELECTION = ["bleu", "rougeL", "accuracy", *SCORE_ORDER]
 NLL = "target_nll"
 GAUGES = {
     "token_entropy": "token entropy (nats)",
@@ -128,8 +126,8 @@ def _quantities(panel: Panel, histories: Mapping[Path, History]) -> list[tuple[s
     """Log key and axis label of what an experiment logged: its dev score, its NLL."""
     logged = _logged(panel, histories)
     stated = [run.selection_metric for run in panel.runs if run.selection_metric]
-    score = next((name for name in [*stated, *USUAL_SELECTION] if f"eval_{name}" in logged), None)
-    quantities = [(f"eval_{score}", f"dev {score_name(score)}")] if score else []
+    score = next((name for name in [*stated, *score_kinds()] if f"eval_{name}" in logged), None)
+    quantities = [(f"eval_{score}", f"dev {score_title(score)}")] if score else []
     return [*quantities, (NLL, "target NLL\n(nats per token)")] if NLL in logged else quantities
 
 

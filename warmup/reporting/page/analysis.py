@@ -14,9 +14,9 @@ from typing import Any
 
 from warmup.errors import UserError
 from warmup.files import read_json
-from warmup.reporting.page.paired_examples import PairedExamples, words
+from warmup.metrics.registry import score_title
+from warmup.reporting.page.paired_examples import PairedExamples, reversed_gains, words
 from warmup.reporting.tables.formats import markdown_text
-from warmup.runs.comparison import score_name
 from warmup.runs.finding import Run
 
 MOST_FREQUENT = 10
@@ -207,18 +207,19 @@ def _gains(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
         mean = [EMPTY] * 3
         if gain:
             shares = "/".join(f"{100 * gain[key]:.0f}" for key in ("better", "equal", "worse"))
-            mean = [score_name(gain["score"] or ""), f"{gain['mean']:+.2f}", shares]
+            mean = [score_title(gain["score"] or ""), f"{gain['mean']:+.2f}", shares]
         if "reason" in link:
             rows.append([name, *mean, link["reason"], EMPTY, str(link["examples"])])
         else:
             found = [f"{link[kind]:+.2f} ({_p_value(link[f'{kind}_p'])})" for kind in ("pearson", "spearman")]
             rows.append([name, *mean, *found, str(link["examples"])])
+    scores = [a["gain"]["score"] for a in analyses if a["gain"]]
     return Grid(
         "Overlap and gain",
         ["run", "score", "mean gain", "better/equal/worse (%)", "Pearson", "Spearman", "examples"],
         rows,
         "Gain: each example's score of warmup minus SFT's, paired by source. Correlated with it: the share of the "
-        "warmup's words that the reference has. A warmup without words is left out.",
+        f"warmup's words that the reference has. A warmup without words is left out. {reversed_gains(scores)}".rstrip(),
     )
 
 
@@ -233,7 +234,7 @@ def _effects(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
         for score in kinds["own"]["scores"]:
             values = [_number(kinds[kind]["scores"].get(score)) if kind in kinds else EMPTY for kind in SUBSTITUTES]
             shares = [_percent(kinds[kind]["changed"]) if kind in kinds else EMPTY for kind in ("shuffled", "empty")]
-            rows.append([name, score_name(score), *values, "/".join(shares)])
+            rows.append([name, score_title(score), *values, "/".join(shares)])
         if "target_nll" in kinds["own"]:  # runs that were made before it was measured have none
             values = [_number(kinds[kind]["target_nll"]) if kind in kinds else EMPTY for kind in SUBSTITUTES]
             rows.append([name, "target NLL", *values, EMPTY])

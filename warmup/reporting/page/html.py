@@ -16,11 +16,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from warmup.metrics.registry import score_title
 from warmup.reporting.page.analysis import Grid, grids
-from warmup.reporting.page.paired_examples import WORD, PairedExamples
-from warmup.reporting.tables.formats import NOTHING, columns
-from warmup.reporting.tables.layout import Report, Table
-from warmup.runs.comparison import score_name
+from warmup.reporting.page.paired_examples import WORD, PairedExamples, reversed_gains
+from warmup.reporting.tables.formats import NOTHING, columns, verdict
+from warmup.reporting.tables.layout import Line, Report, Table
 from warmup.runs.finding import METHOD_NAMES, Run
 
 MOST_EXAMPLES = 20_000  # of each run: more would take a browser long to open
@@ -101,7 +101,7 @@ def _tables(report: Report) -> str:
     notes = [f"<li>{_html(note)}</li>" for note in report.notes]
     for metric, signatures in report.signatures.items():
         spans = ", ".join(f"<code>{_html(signature)}</code>" for signature in signatures)
-        notes.append(f"<li>{_html(score_name(metric))}: {spans}</li>")
+        notes.append(f"<li>{_html(score_title(metric))}: {spans}</li>")
     return "".join(parts) + (f'<h3>Notes and signatures</h3><ul class="notes">{"".join(notes)}</ul>' if notes else "")
 
 
@@ -114,7 +114,7 @@ def _table(table: Table) -> str:
         rows = []
         for line in block:
             labels = "".join(f'<th scope="row">{_html(label)}</th>' for label in line.labels)
-            rows.append(f"<tr>{labels}{''.join(_cell(name, cells[number]) for name, cells in shown)}</tr>")
+            rows.append(f"<tr>{labels}{''.join(_cell(name, cells[number], line) for name, cells in shown)}</tr>")
             number += 1
         blocks.append(f'<tbody class="block">{"".join(rows)}</tbody>')
     grid = f"<table><thead><tr>{head}</tr></thead>{''.join(blocks)}</table>"
@@ -122,8 +122,9 @@ def _table(table: Table) -> str:
     return f'<h3>{_html(table.title)}</h3>{_scrolled(table.title, grid)}<p class="caption">{caption}</p>'
 
 
-def _cell(name: str, text: str) -> str:
-    colour = {"+": ' class="up"', "-": ' class="down"'}.get(text[:1], "") if name == "difference" else ""
+def _cell(name: str, text: str, line: Line) -> str:
+    classes = {"better": ' class="up"', "worse": ' class="down"'}
+    colour = classes.get(verdict(text, line), "") if name == "difference" else ""
     return f"<td{colour}>{_html(text)}</td>"
 
 
@@ -215,10 +216,11 @@ def _browser(examples: Sequence[PairedExamples]) -> str:
         beside = f", beside {paired.sft.folder.name}" if paired.sft else ""
         cut = f" (the first {MOST_EXAMPLES})" if len(paired.sources) > MOST_EXAMPLES else ""
         label = f"{run.task}, {run.model}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"
-        score = score_name(paired.score or "")
+        score = score_title(paired.score or "")
         entries.append({"label": label, "score": score, "texts": texts[both], "data": f"data-{number}"})
     menu = _block("menu", _island({"word": WORD, "runs": entries}))
-    return _CONTROLS + "".join([*blocks, menu])
+    reversed_gain = f'<p class="soft">{note}</p>' if (note := reversed_gains(p.score for p in examples)) else ""
+    return _CONTROLS + reversed_gain + "".join([*blocks, menu])
 
 
 _CONTROLS = """

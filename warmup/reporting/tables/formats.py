@@ -12,8 +12,9 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
+from warmup.metrics.registry import larger_is_better, score_title
 from warmup.reporting.tables.layout import EMPTY, STAR, Line, Report, Table
-from warmup.runs.comparison import Cell, score_name
+from warmup.runs.comparison import Cell
 
 NOTHING = "No run has finished."
 
@@ -116,7 +117,10 @@ def _rich_table(table: Table) -> RichTable:
         if start:
             drawn.add_row()
         rows = [[cells[start + i].replace(" ± ", "±") for _, cells in shown] for i in range(len(block))]
-        texts = [Text("\n").join(_styled(row[i], shown[i][0]) for row in rows) for i in range(len(shown))]
+        texts = [
+            Text("\n").join(_styled(row[i], shown[i][0], line) for row, line in zip(rows, block, strict=True))
+            for i in range(len(shown))
+        ]
         labels = [Text("\n".join(block[0].labels[:-1]))] if stacked else []
         drawn.add_row(*labels, Text("\n".join(line.labels[-1] for line in block)), *texts)
         start += len(block)
@@ -129,9 +133,15 @@ def _only_printed(table: Table) -> list[str]:
     return [f"Chance levels: {', '.join(levels)}."] if levels else []
 
 
-def _styled(text: str, column: str) -> Text:
-    colour = {"+": "green", "-": "red"}.get(text[0], "") if column == "difference" else ""
+def _styled(text: str, column: str, line: Line) -> Text:
+    colour = {"better": "green", "worse": "red"}.get(verdict(text, line), "") if column == "difference" else ""
     return Text(text, style=colour)
+
+
+def verdict(difference: str, line: Line) -> str:
+    """`better` or `worse` for a difference as it is shown, by the direction of the line's score; "" for none."""
+    signs = "+-" if larger_is_better(line.row.metric) else "-+"
+    return dict(zip(signs, ("better", "worse"), strict=True)).get(difference[:1], "")
 
 
 def markdown(report: Report) -> str:
@@ -153,7 +163,7 @@ def markdown(report: Report) -> str:
     notes = [f"- {markdown_text(note)}" for note in report.notes]
     for metric, signatures in report.signatures.items():
         spans = ", ".join("`" + signature.replace("`", "'") + "`" for signature in signatures)
-        notes.append(f"- {markdown_text(score_name(metric))}: {spans}")
+        notes.append(f"- {markdown_text(score_title(metric))}: {spans}")
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
 
 
