@@ -40,7 +40,7 @@ def test_behind_its_own_warmup_the_model_answers_as_ever(
     monkeypatch.setattr(
         substitution,
         "compute_metrics",
-        lambda metrics, answers, *rest: scored.append(list(answers)) or real(metrics, answers, *rest),
+        lambda metrics, texts, *rest: scored.append(list(texts.predictions)) or real(metrics, texts, *rest),
     )
     found = substitute_warmups(backbone, texts, LIMITS, CONFIG, ["chrf"], None)
     assert found["warmups"]["own"]["target_nll"] == pytest.approx(nll_behind_own(backbone, texts), rel=1e-5)

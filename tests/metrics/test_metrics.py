@@ -33,26 +33,36 @@ def sacrebleu_command(folder: Path, predictions: list[str], references: list[str
     return float(output.stdout)
 
 
+CHARACTERS = ["--ter-normalized", "--ter-asian-support"]
+
+
 @pytest.mark.parametrize(
-    ("language", "predictions", "references", "options", "tokenizer"),
+    ("language", "predictions", "references", "tokenizer", "ter_options"),
     [
-        ("en", PREDICTIONS, REFERENCES, ["-tok", "13a"], "tok:13a"),
-        ("zh-CN", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "zh"], "tok:zh"),
-        ("Chinese", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "zh"], "tok:zh"),
-        ("th", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "char"], "tok:char"),
+        ("en", PREDICTIONS, REFERENCES, "13a", []),
+        ("zh-CN", CHINESE_PREDICTIONS, CHINESE_REFERENCES, "zh", CHARACTERS),
+        ("Chinese", CHINESE_PREDICTIONS, CHINESE_REFERENCES, "zh", CHARACTERS),
+        ("th", CHINESE_PREDICTIONS, CHINESE_REFERENCES, "char", []),
     ],
 )
-def test_bleu_and_chrf_equal_the_sacrebleu_command(
-    tmp_path: Path, language: str, predictions: list[str], references: list[str], options: list[str], tokenizer: str
+def test_bleu_chrf_and_ter_equal_the_sacrebleu_command(
+    tmp_path: Path, language: str, predictions: list[str], references: list[str], tokenizer: str, ter_options: list[str]
 ) -> None:
-    evaluation = scored(["bleu", "chrf"], predictions, references, ENGLISH, language)
-    bleu = sacrebleu_command(tmp_path, predictions, references, "-m", "bleu", *options)
-    chrf = sacrebleu_command(tmp_path, predictions, references, "-m", "chrf", "--chrf-word-order", "2")
-    assert evaluation.scores["bleu"].value == pytest.approx(bleu, abs=1e-5)
-    assert evaluation.scores["chrf"].value == pytest.approx(chrf, abs=1e-5)
-    assert tokenizer in evaluation.scores["bleu"].signature and "version:2" in evaluation.scores["bleu"].signature
-    assert "nw:2" in evaluation.scores["chrf"].signature
+    evaluation = scored(["bleu", "chrf", "ter"], predictions, references, ENGLISH, language)
+    options = {"bleu": ["-tok", tokenizer], "chrf": ["--chrf-word-order", "2"], "ter": ter_options}
+    for name, score in evaluation.scores.items():
+        expected = sacrebleu_command(tmp_path, predictions, references, "-m", name, *options[name])
+        assert score.value == pytest.approx(expected, abs=1e-5)
+    signatures = {name: score.signature for name, score in evaluation.scores.items()}
+    assert f"tok:{tokenizer}" in signatures["bleu"] and "version:2" in signatures["bleu"]
+    assert "nw:2" in signatures["chrf"] and f"asian:{'yes' if ter_options else 'no'}" in signatures["ter"]
     assert evaluation.invalid_answers is None and evaluation.chance == {} and evaluation.skipped == {}
+
+
+def test_ter_says_where_it_takes_a_sentence_for_a_word() -> None:
+    assert "TER: most letters" in scored(["ter"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, language="th").notes[0]
+    for language, references in (("zh", CHINESE_REFERENCES), ("Japanese", CHINESE_REFERENCES), ("en", REFERENCES)):
+        assert scored(["ter"], references, references, language=language).notes == []
 
 
 def test_the_tokenizer_matters_for_chinese() -> None:

@@ -76,6 +76,16 @@ def test_stored_segment_scores_are_preferred(pair: tuple[Path, Path], tmp_path: 
     assert pair_examples(run, sft).gains == [1.0, -98.0, -97.0, 4.0]
 
 
+def test_a_gain_is_for_the_better_whichever_way_the_score_goes(write_run: Write, tmp_path: Path) -> None:
+    for method, right in (("sft", "ein Hund läuft"), ("warmup", "ein Hund")):
+        run = write_run(method, 1, folder=method, examples=1, selection_metric="ter")
+        answers(run, [("a dog", "w" if method == "warmup" else None, right, "ein Hund")])
+    run, sft = partners(find_runs([tmp_path / "runs"]).runs)[0]
+    paired = pair_examples(run, sft)
+    assert paired.score == "ter" and paired.gains == [50.0]  # one word of two too many, by sacrebleu's sentence score
+    assert "↓, where smaller is better" in markdown_analysis([analyse(paired)])
+
+
 def test_correlation_is_pearsons_and_spearmans_or_a_reason() -> None:
     found = correlation([0.0, 0.5, 1.0, None], [1.0, 2.0, 9.0, 5.0])
     assert found["examples"] == 3

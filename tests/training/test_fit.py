@@ -96,10 +96,12 @@ def test_checkpoints_are_plain_models(make_backbone, tmp_path: Path) -> None:
     assert json.loads((checkpoint / "warmup_config.json").read_text()) == {"format": 1}
 
 
-def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize("larger_is_better", [True, False])
+def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path, larger_is_better: bool) -> None:
     set_seed(1)
     backbone = make_backbone("t5")
-    scores = iter([{"accuracy": 1.0}, {"accuracy": 9.0}, {"accuracy": 3.0}])
+    sign = 1 if larger_is_better else -1
+    scores = iter([{"dev": sign * 1.0}, {"dev": sign * 9.0}, {"dev": sign * 3.0}])
     kept: list[torch.Tensor] = []
 
     def score() -> dict[str, float]:
@@ -107,8 +109,8 @@ def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> N
         return next(scores)
 
     config = TrainerConfig(max_steps=6, batch_size=4, evaluate_by="steps", evaluate_every=2)
-    result = fit(backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, score, [])
-    assert result.best_score == 9.0
+    train = copy_task(backbone)
+    fit(backbone, SFT, config, train, tmp_path, 1, "cpu", "dev", {}, score, [], larger_is_better=larger_is_better)
     assert torch.equal(backbone.model.get_input_embeddings().weight, kept[1])
     assert not torch.equal(kept[1], kept[2])
 
