@@ -76,13 +76,22 @@ def test_stored_segment_scores_are_preferred(pair: tuple[Path, Path], tmp_path: 
     assert pair_examples(run, sft).gains == [1.0, -98.0, -97.0, 4.0]
 
 
-def test_a_gain_is_for_the_better_whichever_way_the_score_goes(write_run: Write, tmp_path: Path) -> None:
-    for method, right in (("sft", "ein Hund läuft"), ("warmup", "ein Hund")):
-        run = write_run(method, 1, folder=method, examples=1, selection_metric="ter")
-        answers(run, [("a dog", "w" if method == "warmup" else None, right, "ein Hund")])
+@pytest.mark.parametrize(
+    ("task", "sft_answer", "reference", "gain"),
+    [
+        ("translation en-de", "ein Hund läuft", "ein Hund", 50.0),  # one word of two too many
+        ("translation en-zh", "狗跑了", "狗跑", 50.0),  # one character of two
+    ],
+)
+def test_a_gain_is_for_the_better_whichever_way_the_score_goes(
+    write_run: Write, tmp_path: Path, task: str, sft_answer: str, reference: str, gain: float
+) -> None:
+    for method, answer, warmup in (("sft", sft_answer, None), ("warmup", reference, "w")):
+        run = write_run(method, 1, folder=method, task=task, examples=1, selection_metric="ter")
+        answers(run, [("a dog", warmup, answer, reference)])
     run, sft = partners(find_runs([tmp_path / "runs"]).runs)[0]
     paired = pair_examples(run, sft)
-    assert paired.score == "ter" and paired.gains == [50.0]  # one word of two too many, by sacrebleu's sentence score
+    assert paired.score == "ter" and paired.gains == [gain]
     assert "↓, where smaller is better" in markdown_analysis([analyse(paired)])
 
 

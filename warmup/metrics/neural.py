@@ -122,7 +122,7 @@ def _find_comet(name: str) -> tuple[Path, str, str]:
     if not settings.is_file():
         raise FileNotFoundError(f"no file {settings}; COMET reads it one folder above the checkpoint's")
     encoder = yaml.safe_load(settings.read_text(encoding="utf-8"))["pretrained_model"]
-    return checkpoint, encoder, _digest([checkpoint, settings]) if local else folder.name[:12]
+    return checkpoint, encoder, _digest_files([checkpoint, settings]) if local else folder.name[:12]
 
 
 def _load_comet(checkpoint: Path, encoder: str) -> Any:
@@ -161,7 +161,7 @@ def _find_encoder(name: str) -> tuple[str, str]:
 
     path = Path(name).expanduser()
     if path.is_dir():
-        return str(path), _digest(file for kind in [*ENCODER_FILES, "*.bin"] for file in path.glob(kind))
+        return str(path), _digest_files(file for kind in [*ENCODER_FILES, "*.bin"] for file in path.glob(kind))
     folder = snapshot_download(name, allow_patterns=ENCODER_FILES)
     return folder, Path(folder).name[:12]
 
@@ -266,7 +266,7 @@ def _progress(metric: str, total: int) -> Any:
     return tqdm(total=total, desc=metric, unit="example", leave=False, dynamic_ncols=True)
 
 
-def _digest(files: Any) -> str:
+def _digest_files(files: Any) -> str:
     """Twelve hexadecimal digits that stand for the names and contents of files."""
     whole = hashlib.sha256()
     for file in sorted(files):

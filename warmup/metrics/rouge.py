@@ -13,8 +13,8 @@ import regex
 READS = "rouge_score reads the letters a-z and digits only"
 # At least half of what a reference says must be read, or its score is more about the rest than about the answer.
 READ_ENOUGH = 0.5
-_WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*")
-_LETTER = regex.compile(r"[\p{L}\p{N}\p{M}]")  # vowel signs are marks in the scripts of India
+_WHOLE_WORD = regex.compile(r"[\p{L}\p{N}][\p{L}\p{N}\p{M}]*")
+_LETTER_OR_DIGIT = regex.compile(r"[\p{L}\p{N}\p{M}]")  # vowel signs are marks in the scripts of India
 _READ = regex.compile(r"[a-z0-9]")
 _DROPPED = regex.compile(r"[^a-z0-9]")
 
@@ -67,8 +67,8 @@ def legibility(references: Sequence[str]) -> Legibility:
     illegible = letters = dropped = words = cut = 0
     for reference in references:
         text = reference.lower()
-        total, read = len(_LETTER.findall(text)), len(_READ.findall(text))
-        found = _WORD.findall(text)
+        total, read = len(_LETTER_OR_DIGIT.findall(text)), len(_READ.findall(text))
+        found = _WHOLE_WORD.findall(text)
         letters += total
         dropped += total - read
         words += len(found)

@@ -31,7 +31,7 @@ from warmup.metrics.metric import ScoringSettings, SufficientStatistics, Texts, 
 from warmup.metrics.registry import metric_of
 
 Array = npt.NDArray[np.float64]
-SEED = 12345  # sacrebleu's default, so that both implementations draw the same examples
+RESAMPLING_SEED = 12345  # sacrebleu's default, so that both implementations draw the same examples
 BOOTSTRAP_SAMPLES = 1000  # sacrebleu's defaults too
 RANDOMISATION_TRIALS = 10_000
 LEVEL = 0.05  # of significance; the confidence interval covers 1 - LEVEL
@@ -155,9 +155,9 @@ def _compare(score: str, statistic: SufficientStatistics, baseline: Array, syste
     difference = means[1] - means[0]
     resampled = _bootstrap_differences(first, second, seed_mean)
     if statistic.sacrebleu is None:
-        p_bootstrap = _p_value(resampled - difference, difference)
-        p_randomisation = _p_value(_swapped_differences(first, second, seed_mean), difference)
-        signature = f"seed:{SEED}|bs:{BOOTSTRAP_SAMPLES}|ar:{RANDOMISATION_TRIALS}"
+        p_bootstrap = _two_sided_p_value(resampled - difference, difference)
+        p_randomisation = _two_sided_p_value(_swapped_differences(first, second, seed_mean), difference)
+        signature = f"seed:{RESAMPLING_SEED}|bs:{BOOTSTRAP_SAMPLES}|ar:{RANDOMISATION_TRIALS}"
     else:
         p_bootstrap, p_randomisation, signature = _sacrebleu_tests(first, second, seed_mean, statistic.sacrebleu)
     differing = int((first != second).any(axis=1).sum())
@@ -182,7 +182,7 @@ def _compare(score: str, statistic: SufficientStatistics, baseline: Array, syste
 
 def _bootstrap_differences(baseline: Array, system: Array, score: Callable[[Array], Array]) -> Array:
     """Differences on examples drawn with replacement, the same for both systems; [BOOTSTRAP_SAMPLES]."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(RESAMPLING_SEED)
     n, found = len(baseline), []
     for start in range(0, BOOTSTRAP_SAMPLES, _ROWS):
         drawn = generator.choice(n, size=(min(_ROWS, BOOTSTRAP_SAMPLES - start), n), replace=True)
@@ -193,7 +193,7 @@ def _bootstrap_differences(baseline: Array, system: Array, score: Callable[[Arra
 
 def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array], Array]) -> Array:
     """Differences after swapping the two systems in each example with probability 1/2; [RANDOMISATION_TRIALS]."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(RESAMPLING_SEED)
     n, found = len(baseline), []
     for start in range(0, RANDOMISATION_TRIALS, _ROWS):
         swapped = generator.integers(2, size=(min(_ROWS, RANDOMISATION_TRIALS - start), n), dtype=bool)
@@ -202,7 +202,7 @@ def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array]
     return np.concatenate(found)
 
 
-def _p_value(null_differences: Array, difference: float) -> float:
+def _two_sided_p_value(null_differences: Array, difference: float) -> float:
     """Two-sided: the share at least as far from 0 as `difference`, which itself is counted in (Noreen 1989)."""
     extreme = int((np.abs(null_differences) >= abs(difference) - _margin(difference)).sum())
     return (extreme + 1) / (len(null_differences) + 1)

@@ -58,7 +58,7 @@ def _test(row: Row) -> PairedComparison:
             [found.predictions for found in answers[0]],
             [found.predictions for found in answers[1]],
             answers[0][0].references,
-            _target_language(pairs[0][0]),
+            target_language_of(pairs[0][0]),
             (baseline_segments, system_segments) if baseline_segments and system_segments else None,
         )
     except NoExampleScores as error:
@@ -86,8 +86,8 @@ def _segments(runs: Sequence[Run], metric: str) -> list[list[float]] | None:
     return found
 
 
-def _target_language(run: Run) -> str | None:
-    """From the run's configuration, else from the pair in its label."""
+def target_language_of(run: Run) -> str | None:
+    """The language of a run's references: from its configuration, else from the pair in its label."""
     stated = run.settings.get("task.target_language", "null")
     if stated != "null":
         return stated

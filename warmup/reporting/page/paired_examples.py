@@ -15,6 +15,7 @@ from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.metrics.registry import larger_is_better, metric_of, score_order
 from warmup.runs.comparison import group_runs
 from warmup.runs.finding import Run, newest_runs
+from warmup.runs.paired_tests import target_language_of
 from warmup.runs.predictions import Predictions, read_predictions
 
 # A word: letters, marks and digits; in scripts that are written without spaces, a character. JavaScript reads it too.
@@ -143,10 +144,9 @@ def example_scores(run: Run, answers: Predictions) -> tuple[str | None, list[flo
     metric = metric_of(score)
     if metric is None or metric.loads_model:
         return None, None
+    texts = Texts(answers.predictions, answers.references, answers.sources)
     try:
-        found = metric.example_scores(
-            score, Texts(answers.predictions, answers.references, answers.sources), ScoringSettings()
-        )
+        found = metric.example_scores(score, texts, ScoringSettings(target_language_of(run)))
     except ImportError:
         return None, None
     return (score, found) if found is not None else (None, None)
