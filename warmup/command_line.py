@@ -29,8 +29,10 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
 from warmup.config.explain import explain_composition
+from warmup.config.facts import Facts
 from warmup.config.schema import Config, LoggerConfig, register
 from warmup.errors import UserError, one_line
+from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
@@ -38,6 +40,7 @@ from warmup.runs.records import Failure
 from warmup.training.processes import is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
+FACTS = Facts(METRICS)
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NEXT_STEPS = """
 What to try next (each run has its own folder in {folder}, with model/, predictions.jsonl and metrics.json):
@@ -138,7 +141,7 @@ def run_job(composed: DictConfig) -> None:
     resumed = (folder / RunFile.CONFIG).exists()
     ours = False
     try:
-        config = check(composed)
+        config = check(composed, FACTS)
         done = config.run != "tables" and _is_done(folder, composed, config)
         ours = True
         if done:
@@ -208,11 +211,11 @@ class Sweep(Callback):
                 raise UserError("hydra.run.dir is of a single run; the folder of a multirun is hydra.sweep.dir=FOLDER")
             jobs = self._jobs(config)
             for job in jobs:
-                check(compose("config", job))
+                check(compose("config", job), FACTS)
             composed = [self._compose([*config.hydra.overrides.hydra, *job], n) for n, job in enumerate(jobs)]
             self._refuse_jobs_alike(jobs, composed)
             for folder, composed_job in composed:
-                _is_done(folder, composed_job, check(composed_job))
+                _is_done(folder, composed_job, check(composed_job, FACTS))
 
     def _compose(self, job: list[str], number: int) -> tuple[Path, DictConfig]:
         """The folder and the configuration of a job."""

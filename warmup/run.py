@@ -18,12 +18,14 @@ from warmup.answering.substitution import substitute_warmups
 from warmup.config.checks import needed_splits, run_folders
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import NEURAL_METRICS, Config, LocalData, LoggerConfig, WarmupMethod
+from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
 from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
+from warmup.metrics.metric import ScoringSettings
 from warmup.metrics.prediction_files import read_scorable
+from warmup.metrics.registry import METRICS, larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
 from warmup.models.encoding import encode_sources, encode_targets
@@ -71,6 +73,11 @@ class Job:
         """`cpu` or `cuda`."""
         device = self.config.device
         return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+    @property
+    def scoring(self) -> ScoringSettings:
+        """How its answers are scored."""
+        return ScoringSettings(self.config.task.target_language, self.device, self.config.evaluation)
 
 
 def run_stage(job: Job) -> None:
@@ -151,15 +158,7 @@ def score(job: Job) -> None:
     assert config.predictions is not None
     texts = read_scorable(config.predictions, config.references, config.sources)
     record_inputs(job.folder, config, {})
-    evaluation = compute_metrics(
-        config.task.metrics,
-        texts.predictions,
-        texts.references,
-        texts.sources,
-        config.task.target_language,
-        job.device,
-        config.evaluation,
-    )
+    evaluation = compute_metrics(config.task.metrics, texts, job.scoring)
     show_scores(job, evaluation)
     FileMetrics(
         task=task_label(config.task),
@@ -234,6 +233,7 @@ def train_model(
         settings=model.settings,
         seed=config.seed,
         fresh=config.model.pretrained is None,
+        larger_is_better=larger_is_better(config.task.selection_metric),
     )
     training = fit(training_job, dev_scores, [WandbCallback(wandb)] if wandb else [])
     if is_main_process():
@@ -254,9 +254,8 @@ def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) 
 
     def dev_scores() -> dict[str, float]:
         answers, _ = answerer.answer_encoded(sources, "validation")
-        evaluation = score_answers(
-            answers, examples, dev_metrics(config), config.task.target_language, "cpu", config.evaluation
-        )
+        settings = ScoringSettings(config.task.target_language)
+        evaluation = score_answers(answers, examples, dev_metrics(config), settings)
         return {name: score.value for name, score in evaluation.scores.items()}
 
     return dev_scores
@@ -310,8 +309,7 @@ def answers_of(job: Job, model: AnsweringModel, examples: Sequence[Example], spl
 
 def scores_of(job: Job, answers: Sequence[Answer], examples: Sequence[Example]) -> Evaluation:
     """The task's metrics of `answers`."""
-    task = job.config.task
-    return score_answers(answers, examples, task.metrics, task.target_language, job.device, job.config.evaluation)
+    return score_answers(answers, examples, job.config.task.metrics, job.scoring)
 
 
 def show_scores(job: Job, evaluation: Evaluation) -> None:
@@ -324,10 +322,10 @@ def substitution_of(job: Job, model: AnsweringModel, examples: Sequence[Example]
     """What the answers owe to the warmups."""
     config = job.config
     found = substitute_warmups(answerer_of(job, model), examples)
-    scores = score_substitution(found, examples, dev_metrics(config), config.task.target_language)
+    scores = score_substitution(found, examples, dev_metrics(config), ScoringSettings(config.task.target_language))
     return WarmupAnalysis(**scores)
 
 
 def dev_metrics(config: Config) -> list[str]:
     """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if metric not in NEURAL_METRICS]
+    return [metric for metric in config.task.metrics if not METRICS[metric].loads_model]

@@ -12,7 +12,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from warmup.command_line import prepare
+from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF, config_groups, explain_composition
 from warmup.config.schema import Config
@@ -31,7 +31,7 @@ def hydra() -> Iterator[None]:
 
 
 def composed(*overrides: str) -> Config:
-    return check(compose("config", list(overrides)))
+    return check(compose("config", list(overrides)), FACTS)
 
 
 def error_of(*overrides: str) -> str:

@@ -14,13 +14,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from warmup.command_line import prepare
+from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
 from warmup.config.schema import (
-    METRIC_SCORES,
-    NEURAL_METRICS,
-    TASK_METRICS,
     Config,
     DataConfig,
     EvaluationConfig,
@@ -31,6 +28,7 @@ from warmup.config.schema import (
     TrainerConfig,
     WarmupMethod,
 )
+from warmup.metrics.registry import METRICS, score_kinds
 
 PAGE = CONF.parent / "docs" / "configuration.md"
 FROM_THE_GROUP = {"data.kind", "model.name", "model.pretrained", "method.name"}  # `data=local` and the like set these
@@ -163,7 +161,7 @@ def test_what_comes_from_the_task_does(entry: Documented) -> None:
     prepare()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = check(compose("config", ["data=hub", "task=translation_de_en"]))
+        config: Any = check(compose("config", ["data=hub", "task=translation_de_en"]), FACTS)
     split, name = entry.key.split(".")[1:]
     assert getattr(getattr(config.data, split), name) == getattr(getattr(config.task.hub, split), name) is not None
 
@@ -181,8 +179,16 @@ def test_the_choices_that_are_listed_are_those_there_are(entry: Documented) -> N
 def test_the_metrics_that_are_listed_are_those_there_are() -> None:
     meaning = {entry.key: entry.meaning for entry in DOCUMENTED}
     parts = dict(part.strip().split(": ") for part in meaning["task.metrics"].split(";"))
-    assert parts.pop("custom") == "any" and set(TASK_METRICS["custom"]) == set(METRIC_SCORES)
+    assert parts.pop("custom") == "any" and FACTS.metrics_for("custom") == list(METRICS)
     listed = {task: re.findall(r"`([^`]+)`", names) for task, names in parts.items()}
-    assert listed == {task: names for task, names in TASK_METRICS.items() if task != "custom"}
-    quick = [score for metric, scores in METRIC_SCORES.items() if metric not in NEURAL_METRICS for score in scores]
-    assert re.findall(r"`([^`]+)`", meaning["task.selection_metric"]) == quick
+    assert listed == {task: FACTS.metrics_for(task) for task in choices_of("task.name") if task != "custom"}
+    assert re.findall(r"`([^`]+)`", meaning["task.selection_metric"]) == list(score_kinds(with_models=False))
+
+
+def test_the_page_of_the_metrics_has_a_row_for_each() -> None:
+    page = (PAGE.parent / "metrics.md").read_text(encoding="utf-8").partition("## Metrics")[2].partition("\n#")[0]
+    rows = [line.split("|")[1:-1] for line in page.splitlines() if line.startswith("| `")][1:]
+    listed = [
+        (name.strip(" `"), re.findall(r"`([^`]+)`", scores), package.strip()) for name, scores, _, package in rows
+    ]
+    assert listed == [(metric.name, metric.score_names, metric.package) for metric in METRICS.values()]

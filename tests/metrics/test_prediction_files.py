@@ -13,7 +13,8 @@ import pytest
 
 from tests.metrics.conftest import PREDICTIONS, REFERENCES, SOURCES
 from warmup.errors import UserError
-from warmup.metrics.prediction_files import ScorableTexts, read_scorable
+from warmup.metrics.metric import Texts
+from warmup.metrics.prediction_files import read_scorable
 
 ROOT = Path(__file__).parents[2]
 RECORDS = [
@@ -46,7 +47,7 @@ def score_command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
 def test_every_form_reads_alike(tmp_path: Path, ending: str) -> None:
-    expected = ScorableTexts(PREDICTIONS, REFERENCES, SOURCES)
+    expected = Texts(PREDICTIONS, REFERENCES, SOURCES)
     ours = write(tmp_path / f"predictions.jsonl{ending}", json_lines(RECORDS))
     assert read_scorable(ours, None, None) == expected
     plain = [
@@ -54,16 +55,16 @@ def test_every_form_reads_alike(tmp_path: Path, ending: str) -> None:
         for name, texts in (("predictions", PREDICTIONS), ("references", REFERENCES), ("sources", SOURCES))
     ]
     assert read_scorable(plain[0], plain[1], plain[2]) == expected
-    assert read_scorable(plain[0], plain[1], None) == ScorableTexts(PREDICTIONS, REFERENCES, None)
+    assert read_scorable(plain[0], plain[1], None) == Texts(PREDICTIONS, REFERENCES, None)
     assert read_scorable(plain[0], ours, ours) == expected
     only = write(tmp_path / f"only.jsonl{ending}", json_lines([{"prediction": text} for text in PREDICTIONS]))
-    assert read_scorable(only, plain[1], None) == ScorableTexts(PREDICTIONS, REFERENCES, None)
+    assert read_scorable(only, plain[1], None) == Texts(PREDICTIONS, REFERENCES, None)
 
 
 def test_a_named_file_wins_over_the_records_and_newlines_stay_inside_a_text(tmp_path: Path) -> None:
     records = [{"prediction": "a\nb", "reference": "old\nreference", "source": "s"}]
     ours = write(tmp_path / "predictions.jsonl", json_lines(records))
-    assert read_scorable(ours, None, None) == ScorableTexts(["a\nb"], ["old\nreference"], ["s"])
+    assert read_scorable(ours, None, None) == Texts(["a\nb"], ["old\nreference"], ["s"])
     references = write(tmp_path / "references.txt", "new\n")
     assert read_scorable(ours, references, None).references == ["new"]
 
@@ -71,7 +72,7 @@ def test_a_named_file_wins_over_the_records_and_newlines_stay_inside_a_text(tmp_
 def test_no_carriage_return_and_no_empty_answer_shifts_the_lines(tmp_path: Path) -> None:
     answers, truths = ["the house", "the\rdog", "", "\x85\u2028the cat"], ["the house", "the dog", "a", "the cat"]
     references = write(tmp_path / "references.txt", lines(truths))
-    expected = ScorableTexts(answers, truths, None)
+    expected = Texts(answers, truths, None)
     for end in ("\n", "\r\n"):
         (tmp_path / "predictions.txt").write_bytes("".join(text + end for text in answers).encode())
         assert read_scorable(str(tmp_path / "predictions.txt"), references, None) == expected

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from warmup.config.schema import METRIC_SCORES
+from tests.metrics.scoring import scored
 from warmup.metrics import significance
-from warmup.metrics.evaluation import compute_metrics
+from warmup.metrics.registry import larger_is_better, score_kinds
 from warmup.metrics.significance import PairedComparison, compare_systems, holm, summarise_seeds
 
 WORDS = ["the", "a", "man", "woman", "dog", "cat", "runs", "eats", "sees", "big", "small", "red", "house", "tree"]
@@ -47,21 +47,24 @@ def labels(truths: list[str], share: float, seed: int) -> list[str]:
 def compare_segments(baseline: list[list[float]], system: list[list[float]]) -> PairedComparison:
     n = len(baseline[0])
     empty = [[""] * n] * len(baseline)
-    return compare_systems("rougeL", empty, empty, [""] * n, None, baseline, system)
+    return compare_systems("rougeL", empty, empty, [""] * n, None, (baseline, system))
 
 
-def test_one_seed_gives_the_p_values_of_the_sacrebleu_command(tmp_path: Path) -> None:
+def test_one_seed_gives_the_p_values_of_the_sacrebleu_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     references = sentences(80)
     outputs = {"baseline": noisy(references, 0.5, 1), "system": noisy(references, 0.4, 2)}
     for name, lines in {"references": references, **outputs}.items():
         (tmp_path / name).write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "sacrebleu", "references", "-i", "baseline", "system", "-f", "json", "-w", "9"]
+    names = {"bleu": "BLEU", "chrf": "chrF2++", "ter": "TER"}
     found = {score: compare_systems(score, *([o] for o in outputs.values()), references) for score in ("bleu", "chrf")}
+    monkeypatch.setattr(significance, "_margin", lambda difference: 0.0)  # TER ties often: as the command counts them
+    found["ter"] = compare_systems("ter", *([o] for o in outputs.values()), references)
     for test in ("bs", "ar"):
-        options = ["-m", "bleu", "chrf", "--chrf-word-order", "2", f"--paired-{test}"]
+        options = ["-m", *names, "--chrf-word-order", "2", f"--paired-{test}"]
         output = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
         baseline, system = json.loads(output)
-        for score, name in (("bleu", "BLEU"), ("chrf", "chrF2++")):
+        for score, name in names.items():
             p_value = found[score].p_bootstrap if test == "bs" else found[score].p_randomisation
             assert 0.0001 < system[name]["p_value"] < 0.9999
             assert p_value == pytest.approx(system[name]["p_value"], abs=1e-9)
@@ -95,7 +98,7 @@ def test_bleu_of_several_seeds_is_their_mean_and_examples_are_drawn_for_all_seed
     def mean(seeds: list[list[str]], chosen: np.ndarray) -> float:
         def bleu(answers: list[str]) -> float:
             picked = [answers[i] for i in chosen], [references[i] for i in chosen]
-            return compute_metrics(["bleu"], *picked, None, "en").scores["bleu"].value
+            return scored(["bleu"], *picked, None, "en").scores["bleu"].value
 
         return statistics.fmean(map(bleu, seeds))
 
@@ -136,7 +139,7 @@ def test_macro_f1_is_recomputed_for_every_swap() -> None:
     found = compare_systems("macro_f1", [baseline], [system], truths)
 
     def f1(answers: list[str]) -> float:
-        return compute_metrics(["macro_f1"], answers, truths, None, None).scores["macro_f1"].value
+        return scored(["macro_f1"], answers, truths, None, None).scores["macro_f1"].value
 
     assert (found.baseline, found.system) == pytest.approx((f1(baseline), f1(system)))
     differences = []
@@ -180,7 +183,7 @@ def test_equal_systems_and_single_examples_prove_nothing(score: str, monkeypatch
 
     def compare(baseline: list[str], system: list[str], gain: float) -> PairedComparison:
         segments = [[10.0 * i for i in range(len(baseline))]], [[10.0 * i + gain for i in range(len(baseline))]]
-        return compare_systems(score, [baseline], [system], references[: len(baseline)], "en", *segments)
+        return compare_systems(score, [baseline], [system], references[: len(baseline)], "en", segments)
 
     equal = compare(["A", "a big dog"], ["A", "a big dog"], 0.0)
     assert (equal.difference, equal.low, equal.high) == (0, 0, 0)
@@ -190,7 +193,7 @@ def test_equal_systems_and_single_examples_prove_nothing(score: str, monkeypatch
         assert found.p_bootstrap == found.p_randomisation == found.p_value == 1
 
 
-SCORES = [score for scores in METRIC_SCORES.values() for score in scores]
+SCORES = list(score_kinds())
 # (baseline, system, references): different texts, equal in what they are worth
 NULLS = {
     "all zero": (["A"] * 40, [""] * 40, ["the cat sees big dogs"] * 40),
@@ -214,13 +217,13 @@ def compare_texts(score: str, baseline: list[str], system: list[str], references
 
     def segments(answers: list[str]) -> list[float]:
         if score.startswith("rouge"):
-            return list(compute_metrics(["rouge"], answers, references, None, "en").scores[score].segments or [])
+            return list(scored(["rouge"], answers, references, None, "en").scores[score].segments or [])
         pairs = zip(answers, references, strict=True)
         return [
             100 * len(set(answer.split()) & set(truth.split())) / len(set(truth.split())) for answer, truth in pairs
         ]
 
-    return compare_systems(score, [baseline], [system], references, "en", [segments(baseline)], [segments(system)])
+    return compare_systems(score, [baseline], [system], references, "en", ([segments(baseline)], [segments(system)]))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -232,7 +235,7 @@ def test_systems_that_are_worth_the_same_get_no_star(null: str, score: str, monk
     found = compare_texts(score, baseline, system or baseline[::-1], references)
     assert np.isfinite([found.low, found.high]).all() and found.low <= found.difference <= found.high
     if "one example" in null:
-        assert found.difference > 0
+        assert found.difference != 0 and (found.difference > 0) == larger_is_better(score)
     else:
         assert found.difference == pytest.approx(0, abs=1e-9)
     # of one example that differs, both ways to swap are as extreme; no difference is as extreme as any
@@ -247,7 +250,7 @@ def test_resampled_differences_that_equal_the_observed_one_count(score: str) -> 
     baseline, system = [wrong] * 6 + [right] * 2, [right] * 6 + [wrong] * 2
 
     def value(answers: list[str]) -> float:
-        return compute_metrics([score], answers, references, None, "en").scores[score].value
+        return scored([score], answers, references, None, "en").scores[score].value
 
     of = [value([right] * n + [wrong] * (8 - n)) for n in range(9)]  # a corpus score asks only how many are right
     ones = [sum(swaps) for swaps in itertools.product([0, 1], repeat=8)]
@@ -283,7 +286,7 @@ def test_chinese_is_cut_as_its_scores_are(language: str | None) -> None:
     references = ["一个男人骑着马。", "两只狗在草地上奔跑！", "这个女人在看书。"]
     answers = ["一个男人骑马。", "两只狗在草地奔跑！", ""]
     found = compare_systems("bleu", [answers], [references], references, language)
-    score = compute_metrics(["bleu"], answers, references, None, language).scores["bleu"]
+    score = scored(["bleu"], answers, references, None, language).scores["bleu"]
     assert found.baseline == pytest.approx(score.value)
     assert f"tok:{'zh' if language else '13a'}" in found.signature
 
@@ -380,5 +383,5 @@ def test_what_cannot_be_compared_is_refused() -> None:
         compare_systems("bleu", [[]], [[]], [])
     with pytest.raises(ValueError, match="one output for each of the 2 references"):
         compare_systems("accuracy", [["a"]], [["a"]], ["a", "b"])
-    with pytest.raises(ValueError, match="give baseline_segments"):
+    with pytest.raises(ValueError, match="give segments of both"):
         compare_systems("comet", [["a"]], [["a"]], ["a"])

@@ -76,6 +76,25 @@ def test_stored_segment_scores_are_preferred(pair: tuple[Path, Path], tmp_path: 
     assert pair_examples(run, sft).gains == [1.0, -98.0, -97.0, 4.0]
 
 
+@pytest.mark.parametrize(
+    ("task", "sft_answer", "reference", "gain"),
+    [
+        ("translation en-de", "ein Hund läuft", "ein Hund", 50.0),  # one word of two too many
+        ("translation en-zh", "狗跑了", "狗跑", 50.0),  # one character of two
+    ],
+)
+def test_a_gain_is_for_the_better_whichever_way_the_score_goes(
+    write_run: Write, tmp_path: Path, task: str, sft_answer: str, reference: str, gain: float
+) -> None:
+    for method, answer, warmup in (("sft", sft_answer, None), ("warmup", reference, "w")):
+        run = write_run(method, 1, folder=method, task=task, examples=1, selection_metric="ter")
+        write_predictions(run, [("a dog", warmup, answer, reference)])
+    run, sft = partners(find_runs([tmp_path / "runs"]).runs)[0]
+    paired = pair_examples(run, sft)
+    assert paired.score == "ter" and paired.gains == [gain]
+    assert "↓, where smaller is better" in markdown_analysis([analyse(paired)])
+
+
 def test_correlation_is_pearsons_and_spearmans_or_a_reason() -> None:
     found = correlation([0.0, 0.5, 1.0, None], [1.0, 2.0, 9.0, 5.0])
     assert found["examples"] == 3

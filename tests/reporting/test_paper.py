@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.reporting.conftest import Write
-from warmup.command_line import prepare
+from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
 from warmup.models.checkpoint_settings import Limits
@@ -51,7 +51,7 @@ def test_every_preset_of_the_paper_is_a_row(write_run: Write, tmp_path: Path, pr
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", [f"paper={preset}"])
         cut = compose("config", [f"paper={preset}", "data.max_test_examples=10"])
-    labels = labels_of(check(composed), Limits(1, None, 1))
+    labels = labels_of(check(composed, FACTS), Limits(1, None, 1))
     for name, part in (("whole", composed), ("cut", cut)):
         resolved: Any = OmegaConf.to_container(part, resolve=True)
         write_run(**labels, folder=name, config=resolved)

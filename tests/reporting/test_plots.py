@@ -218,6 +218,14 @@ def test_quality_against_samples_and_cost(write_run: Write, tmp_path: Path, figu
     assert legend(figures["quality_against_cost"]) == ["SFT", "warmup, num_samples 2", "warmup, num_samples 4"]
 
 
+def test_a_score_where_smaller_is_better_says_so(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    for method, value in (("sft", 60.0), ("warmup", 55.0)):
+        write_run(method, scores={"ter": {"value": value, "signature": "s"}}, selection_metric="ter")
+    draw(tmp_path)
+    assert [axes.get_ylabel() for axes in figures["quality_against_cost"].axes] == ["test TER ↓"]
+    assert [label.get_text() for label in figures["differences"].axes[0].get_yticklabels()] == ["TER ↓"]
+
+
 def test_nothing_is_cut_off(write_run: Write, tmp_path: Path) -> None:
     """Titles, labels and legends of very long names leave a white frame around every picture."""
     names = {"task": "custom " + "long_name_without_a_space" * 4, "model": "some organisation/and its model " * 3}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from warmup.metrics.evaluation import compute_metrics
+from tests.metrics.scoring import scored
 from warmup.reporting.tables.scores import print_scores
 
 
 def printed(metrics: list[str], predictions: list[str], references: list[str]) -> str:
     console = Console(width=200, record=True, quiet=False, highlight=False)
-    print_scores(compute_metrics(metrics, predictions, references, None, None), console)
+    print_scores(scored(metrics, predictions, references, None, None), console)
     return console.export_text()
 
 

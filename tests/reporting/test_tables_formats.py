@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from tests.reporting.conftest import Write
+from warmup.reporting.tables.cells import verdict
 from warmup.reporting.tables.latex import latex, latex_text
 from warmup.reporting.tables.layout import Report, report_on
 from warmup.reporting.tables.markdown import markdown
@@ -126,3 +127,20 @@ def test_latex_compiles_alone_and_inside_a_paper(write_run: Write, write_answers
         assert result.returncode == 0, result.stdout[-2000:]
         assert (tmp_path / f"{name}.pdf").stat().st_size > 1000
         assert "too large for page" not in result.stdout and "Missing character" not in result.stdout
+
+
+@pytest.mark.parametrize(("metric", "lost", "won"), [("ter", "+5.00", "-5.00"), ("chrf", "-5.00", "+5.00")])
+def test_the_direction_of_a_score_decides_what_is_a_gain(
+    write_run: Write, tmp_path: Path, metric: str, lost: str, won: str
+) -> None:
+    for model, value in (("worse", 60.0 if metric == "ter" else 50.0), ("better", 50.0 if metric == "ter" else 60.0)):
+        for method, score in (("sft", 55.0), ("warmup", value)):
+            write_run(method, scores={metric: {"value": score, "signature": "s"}}, model=model)
+    (table,) = report(tmp_path).tables
+    shown = {line.row.model: verdict(lost if line.row.model == "worse" else won, line) for line in table.lines}
+    assert shown == {"worse": "worse", "better": "better"}
+    coloured = printed(tmp_path, terminal=True)
+    assert f"\x1b[31m{lost}" in coloured and f"\x1b[32m{won}" in coloured
+    smaller = "↓: smaller is better, and a negative difference a gain."
+    assert ("TER ↓" in coloured) == (smaller in table.caption) == (metric == "ter")
+    assert (r"TER $\downarrow$" in latex(report(tmp_path))) == (metric == "ter")

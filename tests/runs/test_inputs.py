@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from warmup.command_line import prepare
+from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
 from warmup.config.schema import Config
@@ -29,7 +29,7 @@ Start = Callable[..., Config]
 def configuration(*overrides: str) -> Config:
     prepare()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("config", list(overrides)))
+        return check(compose("config", list(overrides)), FACTS)
 
 
 def begin(folder: Path, *overrides: str) -> None:

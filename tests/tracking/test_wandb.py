@@ -82,22 +82,30 @@ def summary(records: dict[str, list[Any]]) -> dict[str, Any]:
     return {key: value for part in records["summary"] for key, value in values(part.update).items()}
 
 
-def training(callback: WandbCallback) -> None:
-    """Two training entries and three dev scores, the second of them the best."""
-    arguments = SimpleNamespace(metric_for_best_model="eval_bleu")
+def training(callback: WandbCallback, selection: str = "bleu") -> None:
+    """Two training entries and three dev scores, the second of them the largest."""
+    arguments = SimpleNamespace(metric_for_best_model=f"eval_{selection}")
     state = SimpleNamespace(log_history=[{"loss": 3.0, "step": 1}], global_step=1)
     callback.on_train_begin(arguments, state, None)  # a resumed run: its first entry is history
     for step, entry in [
         (2, {"loss": 2.5, "learning_rate": 0.1, "warmup/token_entropy": 4.5, "epoch": 0.5}),
-        (2, {"eval_bleu": 10.0, "eval_chrf": 40.0}),
-        (3, {"eval_bleu": 12.0, "eval_chrf": 30.0}),
-        (4, {"eval_bleu": 11.0, "eval_chrf": 20.0}),
+        (2, {f"eval_{selection}": 10.0, "eval_chrf": 40.0}),
+        (3, {f"eval_{selection}": 12.0, "eval_chrf": 30.0}),
+        (4, {f"eval_{selection}": 11.0, "eval_chrf": 20.0}),
         (4, {"train_runtime": 1.0, "train_loss": 2.0}),
     ]:
         state.global_step = step
         state.log_history.append({**entry, "step": step})
         callback.on_log(arguments, state, None, logs=entry)
     callback.on_train_end(arguments, state, None)
+
+
+def test_the_best_of_a_score_where_smaller_is_better_is_its_least(tmp_path: Path) -> None:
+    with wandb_run(OFFLINE, tmp_path, IDENTITY, {}) as run:
+        training(WandbCallback(run), "ter")
+    end = summary(recorded(tmp_path))
+    assert end["dev/ter"] == {"min": 10.0} and (end["best/ter"], end["best/step"]) == (10.0, 2)
+    assert end["dev/chrf"] == {"max": 40.0}
 
 
 def test_an_offline_run_records_everything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

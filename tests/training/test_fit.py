@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,6 @@ from warmup.training.batches import ShuffledSampler
 from warmup.training.checkpoints import last_checkpoint
 from warmup.training.fit import fit
 from warmup.training.method_model import MethodModel
-from warmup.training.results import TrainingHistory
 
 
 @pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
@@ -100,10 +100,12 @@ def test_checkpoints_are_plain_models(make_backbone, tmp_path: Path) -> None:
     assert CheckpointSettings.read(str(checkpoint)) == SETTINGS
 
 
-def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> None:
+@pytest.mark.parametrize("larger_is_better", [True, False])
+def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path, larger_is_better: bool) -> None:
     set_seed(1)
     backbone = make_backbone("t5")
-    scores = iter([{"accuracy": 1.0}, {"accuracy": 9.0}, {"accuracy": 3.0}])
+    sign = 1 if larger_is_better else -1
+    scores = iter([{"dev": sign * 1.0}, {"dev": sign * 9.0}, {"dev": sign * 3.0}])
     kept: list[torch.Tensor] = []
 
     def score() -> dict[str, float]:
@@ -111,9 +113,8 @@ def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> N
         return next(scores)
 
     config = TrainerConfig(max_steps=6, batch_size=4, evaluate_by="steps", evaluate_every=2)
-    fit(job_of(backbone, tmp_path, SFT, config), score)
-    history = TrainingHistory.read(tmp_path).entries
-    assert [entry["eval_accuracy"] for entry in history if "eval_accuracy" in entry] == [1.0, 9.0, 3.0]
+    job = replace(job_of(backbone, tmp_path, SFT, config), selection_metric="dev", larger_is_better=larger_is_better)
+    fit(job, score)
     assert torch.equal(backbone.model.get_input_embeddings().weight, kept[1])
     assert not torch.equal(kept[1], kept[2])
 

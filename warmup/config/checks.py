@@ -14,11 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from warmup.config.estimators import check_estimator
+from warmup.config.facts import Facts
 from warmup.config.languages import TOY, resolve_language
 from warmup.config.schema import (
-    METRIC_SCORES,
-    NEURAL_METRICS,
-    TASK_METRICS,
     Config,
     HubData,
     HubSplit,
@@ -33,8 +31,8 @@ from warmup.errors import UserError, nearest, wrong_value
 SPLITS = ("train", "validation", "test")
 
 
-def check(composed: DictConfig) -> Config:
-    """The typed configuration, once every value in it has been found good.
+def check(composed: DictConfig, facts: Facts) -> Config:
+    """The typed configuration, once every value in it has been found good; `facts` are those of later rooms.
 
     Raises:
         UserError: naming the key, what it was and what is allowed.
@@ -53,14 +51,14 @@ def check(composed: DictConfig) -> Config:
     assert isinstance(config, Config)
     for key, value, field in _leaves(config):
         check_value(key, value, field)
-    _check_task(config.task, trains=config.run in ("all", "train"))
+    _check_task(config.task, facts, trains=config.run in ("all", "train"))
     _check_languages(config)
     if config.run in ("all", "train", "evaluate"):
         _check_data(config)
     _check_model(config)
     _check_training(config)
     _check_decoding(config)
-    _check_metric_models(config)
+    _check_metric_models(config, facts)
     _check_run(config)
     _check_logger(config.logger)
     return config
@@ -115,10 +113,10 @@ def range_in_words(field: dataclasses.Field[Any]) -> str:
     return f"at least {low}" if high is None else f"{low} to {high}"
 
 
-def _check_task(task: TaskConfig, trains: bool) -> None:
+def _check_task(task: TaskConfig, facts: Facts, trains: bool) -> None:
     for key in ("source_template", "target_template"):
         record_fields(f"task.{key}", getattr(task, key))
-    allowed = TASK_METRICS[task.name]
+    allowed = facts.metrics_for(task.name)
     if not task.metrics:
         raise wrong_value("task.metrics", [], f"at least one of {', '.join(allowed)}")
     for metric in task.metrics:
@@ -130,9 +128,9 @@ def _check_task(task: TaskConfig, trains: bool) -> None:
             raise UserError(f"task.metrics names {metric} twice; allowed: each metric once")
     if not trains:
         return
-    scores = [score for metric in task.metrics if metric not in NEURAL_METRICS for score in METRIC_SCORES[metric]]
+    scores = facts.selection_scores(task.metrics)
     if not scores:
-        quick = [metric for metric in allowed if metric not in NEURAL_METRICS]
+        quick = [metric for metric in allowed if facts.selection_scores([metric])]
         raise wrong_value("task.metrics", task.metrics, f"one of {', '.join(quick)} among them, to pick the checkpoint")
     if task.selection_metric not in scores:
         suggestion = nearest(task.selection_metric, scores)
@@ -261,12 +259,11 @@ def _check_decoding(config: Config) -> None:
         check_option_template(config.task.target_template)
 
 
-def _check_metric_models(config: Config) -> None:
-    """A mistyped path of a metric's model must not be found out behind a day of training; hub names are the hub's."""
-    for metric in ("comet", "bertscore"):
-        key = f"{metric}_model"
+def _check_metric_models(config: Config, facts: Facts) -> None:
+    """A mistyped path of a metric's model must not be found out after a day of training; hub names are the hub's."""
+    for key in facts.model_keys(config.task.metrics):
         path = getattr(config.evaluation, key)
-        if metric in config.task.metrics and _looks_like_a_path(path) and not Path(path).expanduser().exists():
+        if _looks_like_a_path(path) and not Path(path).expanduser().exists():
             raise wrong_value(f"evaluation.{key}", path, "a hub name, or an existing file or folder")
 
 

@@ -12,25 +12,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-# What each task may be scored with. A custom task may use any of them.
-TASK_METRICS = {
-    "translation": ["bleu", "chrf", "comet", "bertscore"],
-    "summarization": ["rouge", "chrf", "bertscore"],
-    "logiqa": ["accuracy", "macro_f1"],
-    "custom": ["bleu", "chrf", "rouge", "accuracy", "macro_f1", "comet", "bertscore"],
-}
-# The numbers that each metric reports; the first of them picks the best checkpoint by default.
-METRIC_SCORES = {
-    "bleu": ["bleu"],
-    "chrf": ["chrf"],
-    "rouge": ["rouge1", "rouge2", "rougeL"],
-    "accuracy": ["accuracy"],
-    "macro_f1": ["macro_f1"],
-    "comet": ["comet"],
-    "bertscore": ["bertscore"],
-}
-# These load a model of their own: too slow for every evaluation on the dev set, so they pick no checkpoint.
-NEURAL_METRICS = ("comet", "bertscore")
 # What a fresh model may be: the rows of `warmup.models.model_types`.
 ARCHITECTURES = ("t5", "mt5", "bart", "mbart", "llama", "mistral", "qwen2")
 

@@ -1,1 +1,1 @@
-"""Answering with a trained model and scoring the answers."""
+"""Scores of answers against references, and whether a difference between two systems is more than chance."""

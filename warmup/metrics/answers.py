@@ -7,43 +7,33 @@ from typing import Any
 
 from warmup.answering.answerer import Answer
 from warmup.answering.substitution import Substitution
-from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.metrics.evaluation import Evaluation, compute_metrics
+from warmup.metrics.metric import ScoringSettings, Texts
 
 
 def score_answers(
-    answers: Sequence[Answer],
-    examples: Sequence[Example],
-    metrics: Sequence[str],
-    target_language: str | None,
-    device: str,
-    config: EvaluationConfig,
+    answers: Sequence[Answer], examples: Sequence[Example], metrics: Sequence[str], settings: ScoringSettings
 ) -> Evaluation:
     """Metrics of the answers against the examples' targets."""
-    return compute_metrics(
-        metrics,
-        [answer.prediction for answer in answers],
-        [example.target or "" for example in examples],
-        [example.source for example in examples],
-        target_language,
-        device,
-        config,
-    )
+    return compute_metrics(metrics, _texts([answer.prediction for answer in answers], examples), settings)
 
 
 def score_substitution(
-    substitution: Substitution, examples: Sequence[Example], metrics: Sequence[str], target_language: str | None
+    substitution: Substitution, examples: Sequence[Example], metrics: Sequence[str], settings: ScoringSettings
 ) -> dict[str, Any]:
     """What warmup_analysis.json says, given the test set's `examples`; `metrics` are none that load a model.
 
     Scores are in percent, `target_nll` is in nats per token; shares are of 1.
     """
     examples = examples[: substitution.examples]
-    references, sources = [example.target or "" for example in examples], [example.source for example in examples]
     warmups = {}
     for kind, given in substitution.kinds.items():
-        found = compute_metrics(metrics, given.predictions, references, sources, target_language)
+        found = compute_metrics(metrics, _texts(given.predictions, examples), settings)
         scores = {metric: score.value for metric, score in found.scores.items()}
         warmups[kind] = {"scores": scores, "target_nll": given.target_nll, "changed": given.changed}
     return {"examples": substitution.examples, "same_warmup": substitution.same_warmup, "warmups": warmups}
+
+
+def _texts(predictions: Sequence[str], examples: Sequence[Example]) -> Texts:
+    return Texts(predictions, [example.target or "" for example in examples], [example.source for example in examples])

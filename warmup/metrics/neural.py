@@ -18,8 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from warmup.config.languages import language_code
-from warmup.config.schema import EvaluationConfig
-from warmup.metrics.evaluation import Score
+from warmup.metrics.metric import Metric, Score, ScoreKind, ScoringSettings, Texts
 from warmup.metrics.score_cache import cached_scores
 
 log = logging.getLogger(__name__)
@@ -28,79 +27,76 @@ ENCODER_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 T5_FAMILY = {"t5", "mt5", "umt5"}
 
 
-def score_comet(
-    predictions: Sequence[str], references: Sequence[str], sources: Sequence[str], device: str, config: EvaluationConfig
-) -> dict[str, Score] | str:
-    """COMET (Rei et al. 2022), the mean over examples times 100; or the reason why there is none.
+class Comet(Metric):
+    """COMET (Rei et al. 2022), the mean over examples; its own scale is about 0 to 1, and is given times 100."""
 
-    Args:
-        predictions, references, sources: one string per example.
-        device: "cpu" or "cuda".
-        config: `comet_model` is a hub name, or a local `model.ckpt` or the folder that holds `checkpoints/model.ckpt`
-            and `hparams.yaml`; `batch_size` examples are scored at a time.
-    """
-    name = config.comet_model
-    samples = [
-        {"src": source, "mt": prediction, "ref": reference}
-        for source, prediction, reference in zip(sources, predictions, references, strict=True)
-    ]
-    try:
-        library = f"unbabel-comet:{version('unbabel-comet')}"
-        checkpoint, encoder, identity = _find_comet(name)
-        signature = f"{library}|model:{name}@{identity}|tokenizer and encoder:{encoder}|mean x100"
-        scores = cached_scores(
-            "COMET",
-            signature,
-            [sources, predictions, references],
-            lambda: _comet_scores(
-                _load_comet(checkpoint, encoder).eval().to(device), samples, device, config.batch_size
-            ),
-        )
-    except Exception as error:  # comet raises bare Exceptions; a missing score must not cost the run its others
-        return _reason("COMET", name, "evaluation.comet_model", error)
-    return {"comet": Score.mean([100 * score for score in scores], signature)}
+    name = "comet"
+    scores = (ScoreKind("comet", "COMET"),)
+    tasks = ("translation",)
+    package = "unbabel-comet"
+    needs_sources = True
+    loads_model = True
+    model_key = "comet_model"
+
+    def score(self, texts: Texts, settings: ScoringSettings) -> dict[str, Score] | str:
+        """By a hub name, a local `model.ckpt` or the folder that holds `checkpoints/model.ckpt` and `hparams.yaml`."""
+        name, batch_size, device = settings.evaluation.comet_model, settings.evaluation.batch_size, settings.device
+        columns = (texts.sources or [], texts.predictions, texts.references)
+        samples = [dict(zip(("src", "mt", "ref"), row, strict=True)) for row in zip(*columns, strict=True)]
+        try:
+            library = f"unbabel-comet:{version('unbabel-comet')}"
+            checkpoint, encoder, identity = _find_comet(name)
+            signature = f"{library}|model:{name}@{identity}|tokenizer and encoder:{encoder}|mean x100"
+            scores = cached_scores(
+                self.title,
+                signature,
+                columns,
+                lambda: _comet_scores(_load_comet(checkpoint, encoder).eval().to(device), samples, device, batch_size),
+            )
+        except Exception as error:  # comet raises bare Exceptions; a missing score must not cost the run its others
+            return _reason(self, name, error)
+        return {self.name: Score.mean([100 * score for score in scores], signature)}
 
 
-def score_bertscore(
-    predictions: Sequence[str],
-    references: Sequence[str],
-    target_language: str | None,
-    device: str,
-    config: EvaluationConfig,
-) -> dict[str, Score] | str:
-    """BERTScore F1 (Zhang et al. 2020), mean over examples in percent; or the reason why there is none.
+class BertScore(Metric):
+    """BERTScore F1 (Zhang et al. 2020), mean over examples.
 
     An empty prediction scores 0 before rescaling. Texts are cut at the encoder's maximum length, as bert_score does.
-
-    Args:
-        predictions, references: one string per example.
-        target_language: a language's code or name, None for English; picks the baseline when rescaling.
-        device: "cpu" or "cuda".
-        config: `bertscore_model` is a hub name or a folder; `bertscore_layer` None takes the layer that bert_score
-            found best for a model of that name, else the last; `bertscore_rescale` applies bert_score's baseline.
     """
-    name = config.bertscore_model
-    language = language_code(target_language or "en")
-    try:
-        from bert_score.utils import get_hash, lang2model
 
-        if name == "roberta-large" and language != "en":
-            log.warning("BERTScore: roberta-large reads English; for %s take %s", language, lang2model[language])
-        folder, identity = _find_encoder(name)
-        layer = _layer(name, folder, config.bertscore_layer)
-        baseline = _baseline(name, layer, language) if config.bertscore_rescale else 0.0
-        settings = get_hash(name, layer, False, config.bertscore_rescale, False, False)
-        signature = f"{settings}|model and tokenizer:{name}@{identity}|f1:mean|rescaled:"
-        signature += f"{language} baseline {baseline:.6f}" if config.bertscore_rescale else "no"
-        scores = cached_scores(
-            "BERTScore",
-            signature,
-            [predictions, references],
-            lambda: _bertscore_f1(*_load_bertscore(folder, layer, device), predictions, references, config.batch_size),
-        )
-    except Exception as error:  # as above
-        return _reason("BERTScore", name, "evaluation.bertscore_model", error)
-    return {"bertscore": Score.mean([100 * (score - baseline) / (1 - baseline) for score in scores], signature)}
+    name = "bertscore"
+    scores = (ScoreKind("bertscore", "BERTScore"),)
+    tasks = ("translation", "summarization")
+    package = "bert-score"
+    loads_model = True
+    model_key = "bertscore_model"
+
+    def score(self, texts: Texts, settings: ScoringSettings) -> dict[str, Score] | str:
+        """By a model of the hub or a folder, at the layer that bert_score found best for that name, else the last."""
+        config = settings.evaluation
+        name = config.bertscore_model
+        language = language_code(settings.target_language or "en")
+        try:
+            from bert_score.utils import get_hash, lang2model
+
+            if name == "roberta-large" and language != "en":
+                log.warning("BERTScore: roberta-large reads English; for %s take %s", language, lang2model[language])
+            folder, identity = _find_encoder(name)
+            layer = _layer(name, folder, config.bertscore_layer)
+            baseline = _baseline(name, layer, language) if config.bertscore_rescale else 0.0
+            library = get_hash(name, layer, False, config.bertscore_rescale, False, False)
+            signature = f"{library}|model and tokenizer:{name}@{identity}|f1:mean|rescaled:"
+            signature += f"{language} baseline {baseline:.6f}" if config.bertscore_rescale else "no"
+            columns = (texts.predictions, texts.references)
+            scores = cached_scores(
+                self.title,
+                signature,
+                columns,
+                lambda: _bertscore_f1(*_load_bertscore(folder, layer, settings.device), *columns, config.batch_size),
+            )
+        except Exception as error:  # as above
+            return _reason(self, name, error)
+        return {self.name: Score.mean([100 * (score - baseline) / (1 - baseline) for score in scores], signature)}
 
 
 def _find_comet(name: str) -> tuple[Path, str, str]:
@@ -126,7 +122,7 @@ def _find_comet(name: str) -> tuple[Path, str, str]:
     if not settings.is_file():
         raise FileNotFoundError(f"no file {settings}; COMET reads it one folder above the checkpoint's")
     encoder = yaml.safe_load(settings.read_text(encoding="utf-8"))["pretrained_model"]
-    return checkpoint, encoder, _digest([checkpoint, settings]) if local else folder.name[:12]
+    return checkpoint, encoder, _digest_files([checkpoint, settings]) if local else folder.name[:12]
 
 
 def _load_comet(checkpoint: Path, encoder: str) -> Any:
@@ -165,7 +161,7 @@ def _find_encoder(name: str) -> tuple[str, str]:
 
     path = Path(name).expanduser()
     if path.is_dir():
-        return str(path), _digest(file for kind in [*ENCODER_FILES, "*.bin"] for file in path.glob(kind))
+        return str(path), _digest_files(file for kind in [*ENCODER_FILES, "*.bin"] for file in path.glob(kind))
     folder = snapshot_download(name, allow_patterns=ENCODER_FILES)
     return folder, Path(folder).name[:12]
 
@@ -270,7 +266,7 @@ def _progress(metric: str, total: int) -> Any:
     return tqdm(total=total, desc=metric, unit="example", leave=False, dynamic_ncols=True)
 
 
-def _digest(files: Any) -> str:
+def _digest_files(files: Any) -> str:
     """Twelve hexadecimal digits that stand for the names and contents of files."""
     whole = hashlib.sha256()
     for file in sorted(files):
@@ -279,7 +275,7 @@ def _digest(files: Any) -> str:
     return "sha256-" + whole.hexdigest()[:12]
 
 
-def _reason(metric: str, name: str, key: str, error: Exception) -> str:
+def _reason(metric: Metric, name: str, error: Exception) -> str:
     """One line: which metric, which model, what went wrong and what to do about it."""
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -288,10 +284,9 @@ def _reason(metric: str, name: str, key: str, error: Exception) -> str:
         RepositoryNotFoundError,
     )
 
-    local = f"or name a local one, {key}=PATH"
+    local = f"or name a local one, evaluation.{metric.model_key}=PATH"
     if isinstance(error, ImportError):
-        package = "unbabel-comet" if metric == "COMET" else "bert-score"
-        cause = f"the library is not there ({error}); pip install {package}"
+        cause = f"the library is not there ({error}); pip install {metric.package}"
     elif isinstance(error, GatedRepoError):
         cause = f"the model is gated; accept its licence on the hub and run `hf auth login`, {local}"
     elif isinstance(error, RepositoryNotFoundError):
@@ -300,4 +295,4 @@ def _reason(metric: str, name: str, key: str, error: Exception) -> str:
         cause = f"no network and the model is not in the cache; fetch it once with a network, {local}"
     else:
         cause = f"{type(error).__name__}: {error}"
-    return " ".join(f"{metric} ({name}): {cause}".split())[:400]  # CUDA's complaints run to pages
+    return " ".join(f"{metric.title} ({name}): {cause}".split())[:400]  # CUDA's complaints run to pages

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from warmup.data.examples import listing, text_of
 from warmup.data.local import read_table, read_text, table_kind
 from warmup.errors import UserError
+from warmup.metrics.metric import Texts
 
 
-@dataclass(frozen=True)
-class ScorableTexts:
-    """What `compute_metrics` reads: one text per example in each list; `sources` is None where nobody gave any."""
-
-    predictions: list[str]
-    references: list[str]
-    sources: list[str] | None
-
-
-def read_scorable(predictions: str, references: str | None, sources: str | None) -> ScorableTexts:
+def read_scorable(predictions: str, references: str | None, sources: str | None) -> Texts:
     """The texts of run=score, each out of its own file or, where that is not named, out of the predictions' records.
 
     A file is a table (JSON lines as `predictions.jsonl` has them, JSON, CSV, TSV or Parquet) with the field
@@ -31,26 +22,26 @@ def read_scorable(predictions: str, references: str | None, sources: str | None)
         UserError: a file that cannot be read, a broken record, a missing field, files of different length; with
             file and line.
     """
-    answers = _column(predictions, "prediction")
+    answers = _texts_of(predictions, "prediction")
     if not answers:
         raise UserError(f"predictions={predictions} has no predictions")
     if references is None and not table_kind(predictions):
         raise UserError(
             f"references is not set: {predictions} is plain text, so give the file of its references, references=FILE"
         )
-    truths = _column(references or predictions, "reference")
+    truths = _texts_of(references or predictions, "reference")
     origins = None
     if sources is not None:
-        origins = _column(sources, "source")
+        origins = _texts_of(sources, "source")
     elif table_kind(predictions) and _has_field(predictions, "source"):
-        origins = _column(predictions, "source")
+        origins = _texts_of(predictions, "source")
     for path, texts in ((references, truths), (sources, origins)):
         if path and texts is not None and len(texts) != len(answers):
             raise _uneven(predictions, len(answers), path, len(texts))
-    return ScorableTexts(answers, truths, origins)
+    return Texts(answers, truths, origins)
 
 
-def _column(path: str, field: str) -> list[str]:
+def _texts_of(path: str, field: str) -> list[str]:
     if not table_kind(path):
         return [line for line, _ in read_text(path)]
     return [_text(record, field, where) for record, where in read_table(path)]

@@ -32,7 +32,7 @@ def cached_scores(
     """
     digest = hashlib.sha256(json.dumps([signature, *map(list, texts)]).encode()).hexdigest()
     path = cache_folder() / f"{digest}.json"
-    kept = _read(path, len(texts[0]))
+    kept = _kept_scores(path, len(texts[0]))
     if kept is not None:
         log.info("%s was computed before for these texts; its %d scores come from %s", metric, len(kept), path)
         return kept
@@ -49,7 +49,7 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "warmup-generations"
 
 
-def _read(path: Path, n: int) -> list[float] | None:
+def _kept_scores(path: Path, n: int) -> list[float] | None:
     """The scores in a file; None unless it holds `n` numbers, whatever else it may hold."""
     if not path.is_file():
         return None

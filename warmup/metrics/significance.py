@@ -10,7 +10,7 @@ and these trained models; how much a new seed would change is what the standard 
 - Accuracy's exact test: the randomisation test over all swaps instead of a sample of them. With one seed this is the
   exact McNemar test: a binomial test on the examples that exactly one system has right.
 
-BLEU's and chrF++'s p values come from sacrebleu's own `PairedTest`; with one seed they are those of the command
+sacrebleu's scores get their p values from its own `PairedTest`; with one seed they are those of the command
 `sacrebleu REFERENCES -i SFT WARMUP --paired-bs` (or `--paired-ar`), but for ties: sacrebleu counts only resampled
 differences above the observed one, where a p value is the chance of one at least as large. All other scores share the
 implementation here.
@@ -27,10 +27,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warmup.metrics.evaluation import answers_and_labels, sacrebleu_metric
+from warmup.metrics.metric import ScoringSettings, SufficientStatistics, Texts, mean_of_examples
+from warmup.metrics.registry import metric_of
 
 Array = npt.NDArray[np.float64]
-SEED = 12345  # sacrebleu's default, so that both implementations draw the same examples
+RESAMPLING_SEED = 12345  # sacrebleu's default, so that both implementations draw the same examples
 BOOTSTRAP_SAMPLES = 1000  # sacrebleu's defaults too
 RANDOMISATION_TRIALS = 10_000
 LEVEL = 0.05  # of significance; the confidence interval covers 1 - LEVEL
@@ -56,12 +57,12 @@ class PairedComparison:
     """How far apart two systems are on one test set, in the score's own units (percent), and how sure that is.
 
     Attributes:
-        score: a name of `METRIC_SCORES`, e.g. "rougeL".
+        score: its name, e.g. "rougeL".
         baseline, system: means over seeds.
         difference: `system - baseline`.
         low, high: 95 % confidence interval of the difference (percentiles of the paired bootstrap).
         p_bootstrap, p_randomisation: two-sided.
-        p_exact: two-sided, exact; for accuracy only.
+        p_exact: two-sided, exact; None where the score has no exact test.
         seeds, examples: how many of each.
         signature: what reproduces the tests.
     """
@@ -85,42 +86,47 @@ class PairedComparison:
         return self.p_randomisation if self.p_exact is None else self.p_exact
 
 
+class NoExampleScores(ValueError):
+    """A score that is tested over each example's, and nobody gave them."""
+
+
 def compare_systems(
     score: str,
     baseline: Sequence[Sequence[str]],
     system: Sequence[Sequence[str]],
     references: Sequence[str],
     target_language: str | None = None,
-    baseline_segments: Sequence[Sequence[float]] | None = None,
-    system_segments: Sequence[Sequence[float]] | None = None,
+    segments: tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]] | None = None,
 ) -> PairedComparison:
     """Test the difference between two systems that answered the same examples.
 
     Args:
-        score: a name of `METRIC_SCORES`.
+        score: the name of a score of a registered metric; of another one, `segments` are enough.
         baseline, system: predictions, one list a seed, seed beside seed; each as long as `references`.
         references: one string per example, in the predictions' order.
         target_language: a language's code or name; picks BLEU's tokenizer.
-        baseline_segments, system_segments: each example's score, one list a seed, as `segment_scores.json` of a run
-            has them under `score`. ROUGE, COMET and BERTScore need them; BLEU, chrF++, accuracy and macro F1 are
-            computed from the predictions and ignore them.
+        segments: of the baseline and of the system each example's score, one list a seed, as `segment_scores.json` of a
+            run has them under `score`; for the metrics whose own `statistics` are None, and ignored by the others.
 
     Raises:
-        ValueError: lists of different length, no example, no seed, or a score that lacks its segment scores.
+        NoExampleScores: such a metric, without `segments`.
+        ValueError: lists of different length, no example, no seed.
     """
-    n = len(references)
-    if not n or not baseline or len(baseline) != len(system):
-        raise ValueError(f"{len(baseline)} and {len(system)} seeds, {n} examples: as many seeds each, and at least one")
-    if score in ("bleu", "chrf", "accuracy", "macro_f1"):
-        outputs: Sequence[Sequence[Any]] = [*baseline, *system]
-    elif baseline_segments is None or system_segments is None:
-        raise ValueError(f"{score} is tested over each example's score: give baseline_segments and system_segments")
-    else:
-        outputs = [*baseline_segments, *system_segments]
-    if len(outputs) != 2 * len(baseline) or any(len(output) != n for output in outputs):
+    n, seeds = len(references), len(baseline)
+    if not n or not baseline or seeds != len(system):
+        raise ValueError(f"{seeds} and {len(system)} seeds, {n} examples: as many seeds each, and at least one")
+    given = [len(row) for rows in (baseline, system, *(segments or ())) for row in rows]
+    if len(given) % (2 * seeds) or set(given) != {n}:
         raise ValueError(f"{score}: every seed must have one output for each of the {n} references")
-    statistic, tables = _statistic(score, outputs, references, target_language)
-    return _compare(score, statistic, tables[: len(baseline)], tables[len(baseline) :])
+    metric, settings = metric_of(score), ScoringSettings(target_language)
+    texts = [Texts(row, references) for row in (*baseline, *system)]
+    found = [statistic for text in texts if metric and (statistic := metric.statistics(text, settings))]
+    if not found:
+        if segments is None:
+            raise NoExampleScores(f"{score} is tested over each example's score: give segments of both systems")
+        found = [mean_of_examples(row) for rows in segments for row in rows]
+    tables = np.array([statistic.terms for statistic in found])
+    return _compare(score, found[0], tables[:seeds], tables[seeds:])
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -136,78 +142,22 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-@dataclass(frozen=True)
-class _Statistic:
-    """A corpus score that is a function of sums over examples, as all of ours are.
-
-    `of` maps sums [..., statistics] to scores [...]; `sacrebleu` is the metric where sacrebleu has the score.
-    """
-
-    of: Callable[[Array], Array]
-    sacrebleu: Any = None
-
-
-def _statistic(
-    score: str, outputs: Sequence[Sequence[Any]], references: Sequence[str], language: str | None
-) -> tuple[_Statistic, Array]:
-    """The score as a function of sums, and its terms: [outputs, examples, statistics]."""
-    if score in ("bleu", "chrf"):
-        metric = sacrebleu_metric(score, language)
-        terms = [metric._extract_corpus_statistics(output, [references]) for output in outputs]
-
-        def corpus_score(sums: Array) -> Array:
-            rows = sums.reshape(-1, sums.shape[-1])
-            values = [metric._compute_score_from_stats(list(row)).score for row in rows]
-            return np.array(values).reshape(sums.shape[:-1])
-
-        return _Statistic(corpus_score, metric), np.array(terms, dtype=float)
-    if score == "macro_f1":
-        return _Statistic(_macro_f1), np.array([_label_counts(output, references) for output in outputs])
-    if score == "accuracy":
-        correct = [
-            [answer == truth for answer, truth in zip(*_stripped(output, references), strict=True)]
-            for output in outputs
-        ]
-        outputs = [[100.0 * right for right in row] for row in correct]
-    n = len(references)
-    return _Statistic(lambda sums: sums[..., 0] / n), np.array(outputs, dtype=float)[..., None]
-
-
-def _stripped(predictions: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str]]:
-    answers, truths, _ = answers_and_labels(predictions, references)
-    return answers, truths
-
-
-def _label_counts(predictions: Sequence[str], references: Sequence[str]) -> Array:
-    """Per example and label: right answers, answers, references; [examples, 3 * labels]."""
-    answers, truths, labels = answers_and_labels(predictions, references)
-    answered = np.array(answers)[:, None] == np.array(labels)
-    true = np.array(truths)[:, None] == np.array(labels)
-    return np.concatenate([answered & true, answered, true], axis=1).astype(float)
-
-
-def _macro_f1(sums: Array) -> Array:
-    """Percent; a label that neither an answer nor a reference has counts 0, as in scikit-learn's zero_division=0."""
-    right, answered, true = np.split(sums, 3, axis=-1)
-    return 100 * (2 * right / np.maximum(answered + true, 1)).mean(axis=-1)
-
-
-def _compare(score: str, statistic: _Statistic, baseline: Array, system: Array) -> PairedComparison:
-    """Tables are [seeds, examples, statistics]."""
+def _compare(score: str, statistic: SufficientStatistics, baseline: Array, system: Array) -> PairedComparison:
+    """Tables are [seeds, examples, statistics]; of `statistic` all but the terms count."""
     seeds, n, width = baseline.shape
     # one row an example, holding the terms of every seed, so that whatever happens to it happens to all seeds
     first, second = (np.moveaxis(table, 0, 1).reshape(n, seeds * width) for table in (baseline, system))
 
     def seed_mean(sums: Array) -> Array:
-        return statistic.of(sums.reshape(*sums.shape[:-1], seeds, width)).mean(axis=-1)
+        return statistic.score_of(sums.reshape(*sums.shape[:-1], seeds, width)).mean(axis=-1)
 
     means = [float(seed_mean(table.sum(axis=0))) for table in (first, second)]
     difference = means[1] - means[0]
     resampled = _bootstrap_differences(first, second, seed_mean)
     if statistic.sacrebleu is None:
-        p_bootstrap = _p_value(resampled - difference, difference)
-        p_randomisation = _p_value(_swapped_differences(first, second, seed_mean), difference)
-        signature = f"seed:{SEED}|bs:{BOOTSTRAP_SAMPLES}|ar:{RANDOMISATION_TRIALS}"
+        p_bootstrap = _two_sided_p_value(resampled - difference, difference)
+        p_randomisation = _two_sided_p_value(_swapped_differences(first, second, seed_mean), difference)
+        signature = f"seed:{RESAMPLING_SEED}|bs:{BOOTSTRAP_SAMPLES}|ar:{RANDOMISATION_TRIALS}"
     else:
         p_bootstrap, p_randomisation, signature = _sacrebleu_tests(first, second, seed_mean, statistic.sacrebleu)
     differing = int((first != second).any(axis=1).sum())
@@ -223,7 +173,7 @@ def _compare(score: str, statistic: _Statistic, baseline: Array, system: Array) 
         high=float(high),
         p_bootstrap=max(least, p_bootstrap),
         p_randomisation=max(least, p_randomisation),
-        p_exact=_exact_p_value((second - first).sum(axis=1)) if score == "accuracy" else None,
+        p_exact=_exact_p_value((second - first).sum(axis=1)) if statistic.exact else None,
         seeds=seeds,
         examples=n,
         signature=f"{signature}|seeds:{seeds}|examples:{n}|ci:{100 * (1 - LEVEL):.0f}% percentile bootstrap",
@@ -232,7 +182,7 @@ def _compare(score: str, statistic: _Statistic, baseline: Array, system: Array) 
 
 def _bootstrap_differences(baseline: Array, system: Array, score: Callable[[Array], Array]) -> Array:
     """Differences on examples drawn with replacement, the same for both systems; [BOOTSTRAP_SAMPLES]."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(RESAMPLING_SEED)
     n, found = len(baseline), []
     for start in range(0, BOOTSTRAP_SAMPLES, _ROWS):
         drawn = generator.choice(n, size=(min(_ROWS, BOOTSTRAP_SAMPLES - start), n), replace=True)
@@ -243,7 +193,7 @@ def _bootstrap_differences(baseline: Array, system: Array, score: Callable[[Arra
 
 def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array], Array]) -> Array:
     """Differences after swapping the two systems in each example with probability 1/2; [RANDOMISATION_TRIALS]."""
-    generator = np.random.default_rng(SEED)
+    generator = np.random.default_rng(RESAMPLING_SEED)
     n, found = len(baseline), []
     for start in range(0, RANDOMISATION_TRIALS, _ROWS):
         swapped = generator.integers(2, size=(min(_ROWS, RANDOMISATION_TRIALS - start), n), dtype=bool)
@@ -252,7 +202,7 @@ def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array]
     return np.concatenate(found)
 
 
-def _p_value(null_differences: Array, difference: float) -> float:
+def _two_sided_p_value(null_differences: Array, difference: float) -> float:
     """Two-sided: the share at least as far from 0 as `difference`, which itself is counted in (Noreen 1989)."""
     extreme = int((np.abs(null_differences) >= abs(difference) - _margin(difference)).sum())
     return (extreme + 1) / (len(null_differences) + 1)

@@ -10,34 +10,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from warmup.config.schema import METRIC_SCORES
+from warmup.metrics.registry import score_order, score_title
 from warmup.metrics.significance import PairedComparison, summarise_seeds
 from warmup.runs.finding import Run, experiment_words, group_by, newest_runs, variants_of, varying_words
 from warmup.runs.metrics_records import METHOD_NAMES
 from warmup.runs.predictions import distinct_test_sets
 
-SCORE_NAMES = {
-    "bleu": "BLEU",
-    "chrf": "chrF++",
-    "rouge1": "ROUGE-1",
-    "rouge2": "ROUGE-2",
-    "rougeL": "ROUGE-L",
-    "macro_f1": "macro F1",
-    "comet": "COMET",
-    "bertscore": "BERTScore",
-}
 CHANCE_LEVELS = {"uniform", "majority"}
-SCORE_ORDER = [score for scores in METRIC_SCORES.values() for score in scores]
-
-
-def score_name(score: str) -> str:
-    """A score's name as papers write it."""
-    return SCORE_NAMES.get(score, score)
-
-
-def score_order(score: str) -> tuple[int, str]:
-    """A sorting key: the order of the configuration's schema, unknown scores last."""
-    return (SCORE_ORDER.index(score) if score in SCORE_ORDER else len(SCORE_ORDER), score)
 
 
 @dataclass(frozen=True)
@@ -98,7 +77,7 @@ class Row:
 
     @property
     def difference(self) -> float | None:
-        """Mean over the paired seeds of warmup minus SFT: negative where warmup loses; None without such a seed."""
+        """Mean over the paired seeds of warmup minus SFT, whichever is better; None without such a seed."""
         if self.sft is None or self.warmup is None or not self.same_test or not self.paired_seeds:
             return None
         return statistics.fmean(self.warmup.values[seed] - self.sft.values[seed] for seed in self.paired_seeds)
@@ -214,7 +193,7 @@ def _warnings(group: Group, detail: str) -> list[str]:
         lines.append(f"Not the same test: {name} was scored on {what}; no difference is given.")
     for metric, signatures in _signatures(group.runs).items():
         if len(signatures) > 1:
-            lines.append(f"Not the same metric: {score_name(metric)} of {name} has {len(signatures)} signatures.")
+            lines.append(f"Not the same metric: {score_title(metric)} of {name} has {len(signatures)} signatures.")
     return lines
 
 
@@ -233,7 +212,7 @@ def _unpaired(rows: Sequence[Row]) -> list[str]:
                     found[f"{names} {verb} no {METHOD_NAMES[other]} run beside"].append(row)
     lines = []
     for what, left_out in found.items():
-        metrics = "" if len(left_out) == len(rows) else ", ".join(score_name(row.metric) for row in left_out) + " of "
+        metrics = "" if len(left_out) == len(rows) else ", ".join(score_title(row.metric) for row in left_out) + " of "
         consequence = "left out of the difference" if left_out[0].paired_seeds else "no seed in common, no difference"
         lines.append(f"Not paired: {what}: {consequence} ({metrics}{left_out[0].label}).")
     return lines
@@ -249,7 +228,7 @@ def _skipped(runs: Sequence[Run]) -> list[str]:
             counts[reason] += 1
     lines = []
     for reason, metrics in sorted(reasons.items(), key=lambda item: min(score_order(metric) for metric in item[1])):
-        names = ", ".join(score_name(metric) for metric in sorted(metrics, key=score_order))
+        names = ", ".join(score_title(metric) for metric in sorted(metrics, key=score_order))
         lines.append(f"Skipped: {names} in {counts[reason]} run{'s' if counts[reason] > 1 else ''}: {reason}")
     return lines
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from warmup.metrics.registry import METRICS
 from warmup.runs.records import Environment
 
 PACKAGES = [
@@ -19,11 +20,7 @@ PACKAGES = [
     "accelerate",
     "hydra-core",
     "omegaconf",
-    "sacrebleu",
-    "rouge-score",
-    "bert-score",
-    "unbabel-comet",
-    "scikit-learn",
+    *dict.fromkeys(metric.package for metric in METRICS.values() if metric.package),
     "numpy",
     "wandb",
 ]

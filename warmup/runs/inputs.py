@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from warmup.config.checks import needed_splits
+from warmup.config.facts import Facts
 from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError
+from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
 from warmup.runs.records import Inputs
@@ -96,8 +98,8 @@ def _paths(config: Config) -> dict[str, str]:
     if config.run in ("all", "train", "evaluate"):
         named |= _data_paths(config)
     if config.run in ("all", "evaluate", "score"):
-        chosen = [metric for metric in ("comet", "bertscore") if metric in config.task.metrics]
-        named |= {f"evaluation.{name}_model": getattr(config.evaluation, f"{name}_model") for name in chosen}
+        keys = Facts(METRICS).model_keys(config.task.metrics)
+        named |= {f"evaluation.{key}": getattr(config.evaluation, key) for key in keys}
     return {key: path for key, path in named.items() if path}
 
 

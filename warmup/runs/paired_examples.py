@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import regex
 
-from warmup.config.schema import METRIC_SCORES
 from warmup.errors import UserError
-from warmup.metrics.evaluation import compute_metrics, sacrebleu_metric
-from warmup.runs.comparison import group_runs, score_order
+from warmup.metrics.metric import ScoringSettings, Texts
+from warmup.metrics.registry import larger_is_better, metric_of, score_order
+from warmup.runs.comparison import group_runs
 from warmup.runs.finding import Run, newest_runs
 from warmup.runs.metrics_records import SegmentScores
+from warmup.runs.paired_tests import target_language_of
 from warmup.runs.predictions import Predictions, read_predictions
 
-# Corpus BLEU of one sentence is mostly 0, and macro F1 of one answer is no number: these stand in for them.
-PER_EXAMPLE = {"bleu": "chrf", "macro_f1": "accuracy"}
-NEURAL = ("comet", "bertscore")  # taken from segment_scores.json or left out: their models are not loaded for a report
 # A word: letters, marks and digits; in scripts that are written without spaces, a character. JavaScript reads it too.
 UNSPACED = r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}]"
 WORD = rf"{UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])+"
@@ -39,7 +37,7 @@ class PairedExamples:
         score: the name of the per-example score; None where none can be had.
         warmups: None for an SFT run's.
         sft_predictions: None where SFT did not answer that example.
-        gains: score of this run minus SFT's, in percent; None where either is missing.
+        gains: by how much this run's score is better than SFT's, in percent; None where either is missing.
     """
 
     run: Run
@@ -59,6 +57,12 @@ class PairedExamples:
             tokens, known = words(warmup or ""), set(words(reference))
             found.append(fmean(token in known for token in tokens) if tokens else None)
         return found
+
+
+def reversed_gains(scores: Iterable[str | None]) -> str:
+    """A sentence where smaller is better for one of `scores`; else empty."""
+    reverse = any(score and not larger_is_better(score) for score in scores)
+    return "With ↓, where smaller is better, a gain is SFT's score minus warmup's." if reverse else ""
 
 
 def partners(runs: Sequence[Run]) -> list[tuple[Run, Run | None]]:
@@ -91,7 +95,8 @@ def pair_examples(run: Run, sft: Run | None) -> PairedExamples:
     gains: list[float | None] = [None] * len(theirs)
     if scores is not None:
         pairs = zip(scores, theirs, strict=True)
-        gains = [None if other is None else own - other[1] for own, other in pairs]
+        sign = 1 if score is None or larger_is_better(score) else -1
+        gains = [None if other is None else sign * (own - other[1]) for own, other in pairs]
     return PairedExamples(
         run,
         sft,
@@ -130,23 +135,20 @@ def _beside(mine: Predictions, sft: Run, score: str | None) -> list[tuple[str, f
 def example_scores(run: Run, answers: Predictions) -> tuple[str | None, Sequence[float] | None]:
     """The name and the values, in percent, of the score that tells one example's answer from a better one."""
     chosen = run.selection_metric or min(run.scores, key=score_order, default="")
-    score = PER_EXAMPLE.get(chosen, chosen)
+    metric = metric_of(chosen)
+    score = metric and metric.stand_in or chosen
     stored = _stored(run, score)
     if stored is not None and len(stored) == len(answers.sources):
         return score, stored
-    if score == "chrf":
-        metric = sacrebleu_metric("chrf", None)
-        pairs = zip(answers.predictions, answers.references, strict=True)
-        return score, [metric.sentence_score(prediction, [reference]).score for prediction, reference in pairs]
-    if score == "accuracy":
-        pairs = zip(answers.predictions, answers.references, strict=True)
-        return score, [100.0 * (prediction.strip() == reference.strip()) for prediction, reference in pairs]
-    metric = next((name for name, scores in METRIC_SCORES.items() if score in scores), None)
-    if metric is None or metric in NEURAL:
+    metric = metric_of(score)
+    if metric is None or metric.loads_model:
         return None, None
-    found = compute_metrics([metric], answers.predictions, answers.references, answers.sources, None)
-    segments = found.segment_scores().get(score)
-    return (score, segments) if segments is not None else (None, None)
+    texts = Texts(answers.predictions, answers.references, answers.sources)
+    try:
+        found = metric.example_scores(score, texts, ScoringSettings(target_language_of(run)))
+    except ImportError:
+        return None, None
+    return (score, found) if found is not None else (None, None)
 
 
 def _stored(run: Run, score: str) -> Sequence[float] | None:

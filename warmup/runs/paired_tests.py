@@ -10,14 +10,13 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from warmup.errors import UserError
-from warmup.metrics.significance import PairedComparison, compare_systems
-from warmup.runs.comparison import Row, score_name
-from warmup.runs.file_names import RunFile
+from warmup.metrics.registry import score_title
+from warmup.metrics.significance import NoExampleScores, PairedComparison, compare_systems
+from warmup.runs.comparison import Row
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import SegmentScores
 from warmup.runs.predictions import read_predictions
 
-FROM_ANSWERS = {"bleu", "chrf", "accuracy", "macro_f1"}  # tested without each example's own score
 CLOSE = 0.01  # points: as far as a score of other library versions may lie from the recorded one
 
 
@@ -34,7 +33,7 @@ def add_tests(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:
                 tested.append(replace(row, test=_test(row)))
             except UserError as error:
                 tested.append(row)
-                reasons[str(error)].append(f"{score_name(row.metric)} of {row.label}")
+                reasons[str(error)].append(f"{score_title(row.metric)} of {row.label}")
     return tested, [f"Not tested: {_few(names)}: {reason}." for reason, names in reasons.items()]
 
 
@@ -52,18 +51,20 @@ def _test(row: Row) -> PairedComparison:
     by_seed = ({run.seed: run for run in row.runs if run.method == method} for method in ("sft", "warmup"))
     pairs = [[runs[seed] for seed in row.paired_seeds] for runs in by_seed]
     answers = [[read_predictions(run) for run in runs] for runs in pairs]
-    segments = [_segments(runs, row.metric) for runs in pairs]
-    if row.metric not in FROM_ANSWERS and None in segments:
-        raise UserError(f"no score of each example in {RunFile.SEGMENT_SCORES}; run=evaluate on the model writes them")
+    baseline_segments, system_segments = (_segments(runs, row.metric) for runs in pairs)
     try:
         test = compare_systems(
             row.metric,
             [found.predictions for found in answers[0]],
             [found.predictions for found in answers[1]],
             answers[0][0].references,
-            _target_language(pairs[0][0]),
-            *segments,
+            target_language_of(pairs[0][0]),
+            (baseline_segments, system_segments) if baseline_segments and system_segments else None,
         )
+    except NoExampleScores as error:
+        raise UserError(
+            "no score of each example in segment_scores.json; run=evaluate on the model writes them"
+        ) from error
     except (ValueError, TypeError) as error:
         raise UserError(f"{error}") from error
     for runs, value in zip(pairs, (test.baseline, test.system), strict=True):
@@ -80,8 +81,8 @@ def _segments(runs: Sequence[Run], metric: str) -> list[Sequence[float]] | None:
     return known if len(known) == len(found) else None
 
 
-def _target_language(run: Run) -> str | None:
-    """From the run's configuration, else from the pair in its label."""
+def target_language_of(run: Run) -> str | None:
+    """The language of a run's references: from its configuration, else from the pair in its label."""
     stated = run.settings.get("task.target_language", "null")
     if stated != "null":
         return stated

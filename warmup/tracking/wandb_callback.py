@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from warmup.metrics.registry import larger_is_better
 from warmup.tracking.wandb_run import STEP, best_effort
 
 
@@ -39,7 +40,8 @@ class WandbCallback(TrainerCallback):
         chosen = args.metric_for_best_model or ""
         scored = [entry for entry in state.log_history if chosen in entry]
         if scored:
-            best = max(scored, key=lambda entry: entry[chosen])
+            best_of = max if larger_is_better(chosen.removeprefix("eval_")) else min
+            best = best_of(scored, key=lambda entry: entry[chosen])
             scores = {f"best/{name[5:]}": value for name, value in best.items() if name.startswith("eval_")}
             self.run.summary.update({**scores, "best/step": best["step"]})
 

@@ -7,17 +7,16 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from warmup.config.schema import METRIC_SCORES, LoggerConfig
+from warmup.config.schema import LoggerConfig
 from warmup.errors import UserError
 from warmup.files import write_text
+from warmup.metrics.registry import score_kinds
 from warmup.reporting.figures.drawing import FIGURE_TITLES
 from warmup.reporting.figures.gauges import CONTRASTS, GAUGE_TITLES
 from warmup.tracking.wandb_run import STEP, obstacle_to_upload
 
 TITLE = "SFT against warmup"
 LAYOUT_FILE = "wandb_dashboard.json"
-SCORES = [score for scores in METRIC_SCORES.values() for score in scores]
-DEV_SCORES = [score for score in SCORES if score not in METRIC_SCORES["comet"] + METRIC_SCORES["bertscore"]]
 log = logging.getLogger(__name__)
 
 
@@ -74,12 +73,12 @@ def workspace(entity: str, project: str) -> Any:
 
     bars = [
         panels.BarPlot(title=f"test {name}", metrics=[f"test/{name}"], groupby="JobType", groupby_rangefunc="stddev")
-        for name in SCORES
+        for name in score_kinds()
     ]
     wide = panels.Layout(w=24, h=14)
     sections = {
         "Test scores": bars,
-        "Dev scores": curves("dev", DEV_SCORES),
+        "Dev scores": curves("dev", list(score_kinds(with_models=False))),
         "Training": curves("train", ["loss", "target_nll", "learning_rate", "grad_norm"]),
         "Warmup gauges": curves("warmup", [*GAUGE_TITLES, *CONTRASTS]),
         "Tables": [panels.WeavePanelSummaryTable(table_name=name, layout=wide) for name in ("comparison", "examples")],

@@ -14,6 +14,7 @@ from typing import Any
 import requests
 
 from warmup.config.schema import LoggerConfig
+from warmup.metrics.registry import score_kinds
 
 PATIENCE = 10  # seconds to wait for wandb's server before a run
 UPLOAD_PATIENCE = 600  # and for what is left to upload after it
@@ -49,7 +50,10 @@ def wandb_run(logger: LoggerConfig, folder: Path, identity: Identity, resolved: 
     run.define_metric(STEP)
     for section in ("train", "warmup"):
         run.define_metric(f"{section}/*", step_metric=STEP)
-    run.define_metric("dev/*", step_metric=STEP, summary="max")  # the higher the better, for every dev score
+    run.define_metric("dev/*", step_metric=STEP, summary="max")
+    for kind in score_kinds().values():
+        if not kind.larger_is_better:
+            run.define_metric(f"dev/{kind.name}", step_metric=STEP, summary="min")
     try:
         yield run
     except BaseException:

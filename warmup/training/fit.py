@@ -37,7 +37,7 @@ class TrainingJob:
     Attributes:
         folder: the run's; `checkpoints` in it holds what a killed run resumes from.
         device: "cpu" or "cuda".
-        selection_metric: the dev score that picks the best checkpoint; larger is better.
+        selection_metric: the dev score that picks the best checkpoint.
         settings: what warmup_config.json says, written beside every saved model.
         seed: of the order of examples and of sampled warmups.
         fresh: whether the model was built from a configuration, not pretrained.
@@ -53,6 +53,7 @@ class TrainingJob:
     settings: CheckpointSettings
     seed: int
     fresh: bool = False
+    larger_is_better: bool = True  # of the selection metric
 
 
 class Arguments(TrainingArguments):
@@ -111,7 +112,9 @@ def _trainer_of(
     job: TrainingJob, dev_scores: Callable[[], dict[str, float]], callbacks: Sequence[TrainerCallback]
 ) -> WarmupTrainer:
     config, model = job.trainer, job.backbone.model
-    arguments = training_arguments(config, job.folder / CHECKPOINTS_FOLDER, job.seed, job.device, job.selection_metric)
+    arguments = training_arguments(
+        config, job.folder / CHECKPOINTS_FOLDER, job.seed, job.device, job.selection_metric, job.larger_is_better
+    )
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
     model.to(job.device)
@@ -168,7 +171,7 @@ def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
 
 
 def training_arguments(
-    config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str
+    config: TrainerConfig, folder: Path, seed: int, device: str, selection_metric: str, larger_is_better: bool = True
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
     every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
@@ -191,7 +194,7 @@ def training_arguments(
         restore_callback_states_from_checkpoint=True,
         load_best_model_at_end=True,
         metric_for_best_model=f"eval_{selection_metric}",
-        greater_is_better=True,
+        greater_is_better=larger_is_better,
         logging_steps=config.logging_steps,
         logging_first_step=True,
         logging_nan_inf_filter=False,  # a NaN must be seen, not replaced by a mean

@@ -8,15 +8,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from warmup.metrics.registry import score_kinds, score_title
 from warmup.reporting.figures.histories import History, logged_keys, seed_curves
 from warmup.reporting.figures.over_steps import BAND, draw_series, finish_axes, subfigure_rows
 from warmup.reporting.figures.panels import Panel
 from warmup.reporting.figures.style import WIDTH, add_legend, extra_height, wrapped
-from warmup.runs.comparison import SCORE_ORDER, score_name
 
 MOST_EXPERIMENTS = 5  # in one figure of learning curves: more would not fit a page
-# Where a run does not tell which dev score it selected by: the tasks' defaults, in turn.
-USUAL_SELECTION = ["bleu", "rougeL", "accuracy", *SCORE_ORDER]
 NLL = "target_nll"
 
 
@@ -31,8 +29,8 @@ def _quantities(panel: Panel, histories: Mapping[Path, History]) -> list[tuple[s
     """Log key and axis label of what an experiment logged: its dev score, its NLL."""
     logged = logged_keys(panel.runs, histories)
     stated = [run.selection_metric for run in panel.runs if run.selection_metric]
-    score = next((name for name in [*stated, *USUAL_SELECTION] if f"eval_{name}" in logged), None)
-    quantities = [(f"eval_{score}", f"dev {score_name(score)}")] if score else []
+    score = next((name for name in [*stated, *score_kinds()] if f"eval_{name}" in logged), None)
+    quantities = [(f"eval_{score}", f"dev {score_title(score)}")] if score else []
     return [*quantities, (NLL, "target NLL\n(nats per token)")] if NLL in logged else quantities
 
 

@@ -11,9 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
+from warmup.metrics.registry import score_kinds, score_title
 from warmup.reporting.figures.panels import Panel, Series
 from warmup.reporting.figures.style import SFT_STYLE, WIDTH, add_legend, extra_height, from_zero, warmup_style, wrapped
-from warmup.runs.comparison import SCORE_ORDER, score_name
 from warmup.runs.finding import Run, varying_words
 
 MOST_PANELS = 8  # in one figure, two a row
@@ -49,7 +49,7 @@ def _panels_page(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dic
         metric = _metric(panel)
         handles |= draw(axes, panel, metric)
         axes.set_title(title)
-        axes.set_ylabel(f"test {score_name(metric)}")
+        axes.set_ylabel(f"test {score_title(metric)}")
     for axes in grid[len(panels) :]:
         axes.remove()
     spread = any(len(one.runs) > 1 for panel in panels for one in panel.series)
@@ -61,7 +61,7 @@ def _metric(panel: Panel) -> str:
     """The score that picked the checkpoint, else the first that was computed."""
     scored = {metric for run in panel.runs for metric in run.scores}
     stated = [run.selection_metric for run in panel.runs if run.selection_metric]
-    return next((name for name in [*stated, *SCORE_ORDER] if name in scored), "")
+    return next((name for name in [*stated, *score_kinds()] if name in scored), "")
 
 
 def _samples(runs: Sequence[Run]) -> set[int]:

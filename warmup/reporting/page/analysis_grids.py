@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from warmup.metrics.registry import score_title
 from warmup.reporting.tables.layout import NO_VALUE
 from warmup.reporting.tables.markdown import markdown_text
-from warmup.runs.comparison import score_name
+from warmup.runs.paired_examples import reversed_gains
 
 SUBSTITUTES = {"own": "its own", "shuffled": "another input's", "empty": "empty"}
 
@@ -93,18 +94,19 @@ def _gains(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
         mean = [NO_VALUE] * 3
         if gain:
             shares = "/".join(f"{100 * gain[key]:.0f}" for key in ("better", "equal", "worse"))
-            mean = [score_name(gain["score"] or ""), f"{gain['mean']:+.2f}", shares]
+            mean = [score_title(gain["score"] or ""), f"{gain['mean']:+.2f}", shares]
         if "reason" in link:
             rows.append([name, *mean, link["reason"], NO_VALUE, str(link["examples"])])
         else:
             found = [f"{link[kind]:+.2f} ({_p_in_words(link[f'{kind}_p'])})" for kind in ("pearson", "spearman")]
             rows.append([name, *mean, *found, str(link["examples"])])
+    scores = [analysis["gain"]["score"] for analysis in analyses if analysis["gain"]]
     return Grid(
         "Overlap and gain",
         ["run", "score", "mean gain", "better/equal/worse (%)", "Pearson", "Spearman", "examples"],
         rows,
         "Gain: each example's score of warmup minus SFT's, paired by source. Correlated with it: the share of the "
-        "warmup's words that the reference has. A warmup without words is left out.",
+        f"warmup's words that the reference has. A warmup without words is left out. {reversed_gains(scores)}".rstrip(),
     )
 
 
@@ -119,7 +121,7 @@ def _effects(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
         for score in kinds["own"]["scores"]:
             values = [_fixed(kinds[kind]["scores"].get(score)) if kind in kinds else NO_VALUE for kind in SUBSTITUTES]
             shares = [_percent(kinds[kind]["changed"]) if kind in kinds else NO_VALUE for kind in ("shuffled", "empty")]
-            rows.append([name, score_name(score), *values, "/".join(shares)])
+            rows.append([name, score_title(score), *values, "/".join(shares)])
         if "target_nll" in kinds["own"]:  # runs that were made before it was measured have none
             values = [_fixed(kinds[kind]["target_nll"]) if kind in kinds else NO_VALUE for kind in SUBSTITUTES]
             rows.append([name, "target NLL", *values, NO_VALUE])

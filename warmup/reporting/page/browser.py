@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from warmup.runs.comparison import score_name
+from warmup.metrics.registry import score_title
 from warmup.runs.finding import METHOD_NAMES
 from warmup.runs.paired_examples import WORD, PairedExamples
 
@@ -26,7 +26,7 @@ def browser_data(examples: Sequence[PairedExamples]) -> dict[str, Any]:
             names[texts] = f"texts-{len(names)}"
             blocks[names[texts]] = dict(zip(("sources", "references"), texts, strict=True))
         blocks[f"data-{number}"] = _answers(paired)
-        score = score_name(paired.score or "")
+        score = score_title(paired.score or "")
         entries.append({"label": _entry(paired), "score": score, "texts": names[texts], "data": f"data-{number}"})
     return blocks | {"menu": {"word": WORD, "runs": entries}}
 

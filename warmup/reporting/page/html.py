@@ -16,16 +16,16 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from warmup.metrics.registry import score_title
 from warmup.reporting.figures.drawing import FIGURE_TITLES
 from warmup.reporting.page.analysis_grids import Grid, grids
 from warmup.reporting.page.browser import browser_data
 from warmup.reporting.page.configuration import compare_configurations
-from warmup.reporting.tables.cells import columns
-from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Report, Table
-from warmup.runs.comparison import score_name
+from warmup.reporting.tables.cells import columns, verdict
+from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Line, Report, Table
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import METHOD_NAMES
-from warmup.runs.paired_examples import PairedExamples
+from warmup.runs.paired_examples import PairedExamples, reversed_gains
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")  # what HTML and UTF-8 cannot hold
 _IN_SCRIPT = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
@@ -96,7 +96,7 @@ def _tables(report: Report) -> str:
     notes = [f"<li>{_html(note)}</li>" for note in report.notes]
     for metric, signatures in report.signatures.items():
         spans = ", ".join(f"<code>{_html(signature)}</code>" for signature in signatures)
-        notes.append(f"<li>{_html(score_name(metric))}: {spans}</li>")
+        notes.append(f"<li>{_html(score_title(metric))}: {spans}</li>")
     return "".join(parts) + (f'<h3>Notes and signatures</h3><ul class="notes">{"".join(notes)}</ul>' if notes else "")
 
 
@@ -109,7 +109,7 @@ def _html_table(table: Table) -> str:
         rows = []
         for line in block:
             labels = "".join(f'<th scope="row">{_html(label)}</th>' for label in line.labels)
-            rows.append(f"<tr>{labels}{''.join(_data_cell(name, cells[number]) for name, cells in shown)}</tr>")
+            rows.append(f"<tr>{labels}{''.join(_data_cell(name, cells[number], line) for name, cells in shown)}</tr>")
             number += 1
         blocks.append(f'<tbody class="block">{"".join(rows)}</tbody>')
     grid = f"<table><thead><tr>{head}</tr></thead>{''.join(blocks)}</table>"
@@ -117,8 +117,9 @@ def _html_table(table: Table) -> str:
     return f'<h3>{_html(table.title)}</h3>{_scrolled(table.title, grid)}<p class="caption">{caption}</p>'
 
 
-def _data_cell(name: str, text: str) -> str:
-    colour = {"+": ' class="up"', "-": ' class="down"'}.get(text[:1], "") if name == "difference" else ""
+def _data_cell(name: str, text: str, line: Line) -> str:
+    classes = {"better": ' class="up"', "worse": ' class="down"'}
+    colour = classes.get(verdict(text, line), "") if name == "difference" else ""
     return f"<td{colour}>{_html(text)}</td>"
 
 
@@ -177,8 +178,11 @@ def _configuration(runs: Sequence[Run]) -> str:
 
 
 def _browser(examples: Sequence[PairedExamples]) -> str:
-    blocks = browser_data(examples) if examples else {}
-    return _CONTROLS + "".join(_block(name, _island(value)) for name, value in blocks.items()) if blocks else ""
+    if not examples:
+        return ""
+    blocks = (_block(name, _island(value)) for name, value in browser_data(examples).items())
+    reversed_gain = f'<p class="soft">{note}</p>' if (note := reversed_gains(p.score for p in examples)) else ""
+    return _CONTROLS + reversed_gain + "".join(blocks)
 
 
 _CONTROLS = """

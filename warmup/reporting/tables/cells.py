@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from warmup.metrics.registry import larger_is_better
 from warmup.reporting.tables.layout import NO_VALUE, STAR, Line, Table
 from warmup.runs.comparison import Cell
 
@@ -66,3 +67,9 @@ def _seeds(line: Line) -> str:
     paired = len(line.row.paired_seeds)
     number = f"{sft}/{warmup}" if sft and warmup and sft != warmup else str(max(sft, warmup) or NO_VALUE)
     return f"{number} ({paired})" if sft and warmup and paired < min(sft, warmup) else number
+
+
+def verdict(difference: str, line: Line) -> str:
+    """`better` or `worse` for a difference as it is shown, by the direction of the line's score; "" for none."""
+    signs = "+-" if larger_is_better(line.row.metric) else "-+"
+    return dict(zip(signs, ("better", "worse"), strict=True)).get(difference[:1], "")

@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from warmup.errors import UserError
+from warmup.metrics.registry import SCALE, larger_is_better, score_title
 from warmup.metrics.significance import LEVEL, PairedComparison, holm
 from warmup.reporting.tables.paper import PaperRows, paper_rows
-from warmup.runs.comparison import Comparison, Row, compare_runs, score_name
+from warmup.runs.comparison import Comparison, Row, compare_runs
 from warmup.runs.finding import FoundRuns
 from warmup.runs.paired_tests import add_tests
 
@@ -116,7 +117,7 @@ def _comparison_table(rows: Sequence[Row], title: str) -> Table:
     blocks: dict[str, list[Line]] = {}
     for row in rows:
         model = f"{row.model} ({row.detail})" if row.detail else row.model
-        line = Line((row.task, model, score_name(row.metric)), row)
+        line = Line((row.task, model, score_title(row.metric)), row)
         blocks.setdefault(row.label, []).append(line)
     return _corrected_table("comparison", title, ("task", "model", "metric"), list(blocks.values()))
 
@@ -129,11 +130,11 @@ def _paper_table(paper: PaperRows, name: str) -> Table:
         return paper.rows.get((metric, task)) or Row(task, paper.table.model, "", metric, None, None)
 
     if len(tasks) == 1:
-        lines = [Line((score_name(metric),), row(metric, tasks[0]), gain) for metric, gain in gains.items()]
+        lines = [Line((score_title(metric),), row(metric, tasks[0]), gain) for metric, gain in gains.items()]
         return _corrected_table(name, title, ("metric",), [lines], of_paper=True)
     blocks = []
     for metric, gain in gains.items():
-        label = score_name(metric)
+        label = score_title(metric)
         block = [Line((label, task.split()[-1]), row(metric, task)) for task in tasks]
         average = paper.averages.get(metric) or Row("average", paper.table.model, "", metric, None, None)
         blocks.append([*block, Line((label, "average"), average, gain)])
@@ -154,10 +155,9 @@ def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
     lines = [line for block in blocks for line in block]
     rows = [line.row for line in lines]
     cells = [cell for row in rows for cell in (row.sft, row.warmup) if cell]
-    text = [
-        "Difference: mean of warmup minus mean of SFT over the seeds that both have; all scores are in percent (COMET "
-        "times 100)."
-    ]
+    text = [f"Difference: mean of warmup minus mean of SFT over the seeds that both have; all scores are {SCALE}."]
+    if not all(larger_is_better(row.metric) for row in rows):
+        text.append("↓: smaller is better, and a negative difference a gain.")
     counts = {len(cell.values) for cell in cells}
     if counts == {1}:
         text.append("One seed each, so nothing is known of the spread over seeds.")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
+from warmup.metrics.registry import score_title
 from warmup.reporting.tables.cells import columns
 from warmup.reporting.tables.layout import NOTHING, Report
-from warmup.runs.comparison import score_name
 
 
 def markdown(report: Report) -> str:
@@ -28,7 +28,7 @@ def markdown(report: Report) -> str:
     notes = [f"- {markdown_text(note)}" for note in report.notes]
     for metric, signatures in report.signatures.items():
         spans = ", ".join("`" + signature.replace("`", "'") + "`" for signature in signatures)
-        notes.append(f"- {markdown_text(score_name(metric))}: {spans}")
+        notes.append(f"- {markdown_text(score_title(metric))}: {spans}")
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else [])]) + "\n"
 
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from warmup.reporting.tables.cells import chance_text, columns
-from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Report, Table
+from warmup.reporting.tables.cells import chance_text, columns, verdict
+from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Line, Report, Table
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -48,7 +48,10 @@ def _rich_table(table: Table) -> RichTable:
         if start:
             drawn.add_row()
         rows = [[cells[start + i].replace(" ± ", "±") for _, cells in shown] for i in range(len(block))]
-        texts = [Text("\n").join(_styled(row[i], shown[i][0]) for row in rows) for i in range(len(shown))]
+        texts = [
+            Text("\n").join(_styled(row[i], shown[i][0], line) for row, line in zip(rows, block, strict=True))
+            for i in range(len(shown))
+        ]
         labels = [Text("\n".join(block[0].labels[:-1]))] if stacked else []
         drawn.add_row(*labels, Text("\n".join(line.labels[-1] for line in block)), *texts)
         start += len(block)
@@ -63,6 +66,6 @@ def _only_printed(table: Table) -> list[str]:
     return [f"Chance levels: {', '.join(levels)}."] if levels else []
 
 
-def _styled(text: str, column: str) -> Text:
-    colour = {"+": "green", "-": "red"}.get(text[0], "") if column == "difference" else ""
+def _styled(text: str, column: str, line: Line) -> Text:
+    colour = {"better": "green", "worse": "red"}.get(verdict(text, line), "") if column == "difference" else ""
     return Text(text, style=colour)
