@@ -50,7 +50,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 def test_files_that_a_page_names_are_there(path: Path) -> None:
     code = re.findall(r"`([^`\n]+)`", text_of(path))
     files = [word for word in code if re.fullmatch(r"(warmup|tests|conf|scripts|docs)/([\w./]+\.\w+|[\w/]*/)", word)]
-    assert [file for file in files if not (ROOT / file).exists()] == []
+    assert [file for file in files if not (ROOT / file).exists() and "NAME" not in file] == []
 
 
 def test_every_line_of_the_step_names_a_function_that_there_is() -> None:
