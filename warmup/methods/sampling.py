@@ -111,7 +111,7 @@ def sample_warmups(
     num_samples: int,
     max_warmup_tokens: int,
     noise: Noise,
-    proposal: Proposal = Proposal(),  # noqa: B008 - it never changes
+    proposal: Proposal = Proposal(),
 ) -> Warmups:
     """Draw `num_samples` independent warmups per input, each source read once.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Wording
@@ -105,16 +105,22 @@ def _part(kind: type[Part], content: Any, where: str) -> Part:
     """`content` of the file as the dataclass `kind`, field by field."""
     if not isinstance(content, Mapping):
         raise UserError(f"{where} is not a JSON object")
-    known = {field.name: field.default is not MISSING for field in fields(kind)}  # type: ignore[arg-type]
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for name in content:
         if name not in known:
             raise UserError(f"{where} has {name!r}; allowed: {', '.join(known)}")
-    for name, hint in get_type_hints(kind).items():
-        if name not in content:
-            if not known[name]:
-                raise UserError(f"{where} has no {name!r}")
-        elif isinstance(hint, (type, UnionType)) and (
-            not isinstance(content[name], hint) or isinstance(content[name], bool)
-        ):
-            raise wrong_value(f"{where}.{name}", content[name], getattr(hint, "__name__", str(hint)))
-    return kind(**content)
+    for name, field in known.items():
+        if name not in content and field.default is MISSING:
+            raise UserError(f"{where} has no {name!r}")
+    hints = get_type_hints(kind)
+    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in content.items()})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    """`value` of the file, which must be of the annotated type."""
+    for kind in get_args(hint) if isinstance(hint, UnionType) else (hint,):
+        if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
+            return _part(kind, value, where)
+        if isinstance(value, get_origin(kind) or kind) and not isinstance(value, bool):
+            return value
+    raise wrong_value(where, value, getattr(hint, "__name__", str(hint)))
