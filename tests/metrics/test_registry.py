@@ -73,4 +73,3 @@ def test_a_score_of_another_version_is_tested_over_what_its_run_kept() -> None:
 def test_names_are_told_apart() -> None:
     names = [name for metric in METRICS.values() for name in metric.score_names]
     assert len(set(names)) == len(names), "a score belongs to one metric"
-    assert all(kinds.isdisjoint(METRICS) for kinds in [{*names} - {metric.name for metric in METRICS.values()}])

@@ -11,19 +11,19 @@ class MetricFacts(Protocol):
     """What a configuration must know of a metric; `warmup.metrics.metric.Metric` says what each of these is."""
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def name(self) -> str: ...
 
     @property
-    def score_names(self) -> list[str]: ...  # noqa: D102
+    def score_names(self) -> list[str]: ...
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...  # noqa: D102
+    def tasks(self) -> tuple[str, ...]: ...
 
     @property
-    def loads_model(self) -> bool: ...  # noqa: D102
+    def loads_model(self) -> bool: ...
 
     @property
-    def model_key(self) -> str: ...  # noqa: D102
+    def model_key(self) -> str: ...
 
 
 @dataclass(frozen=True)
