@@ -84,6 +84,8 @@ def run_stage(job: Job) -> None:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
+    if job.config.run not in ("tables", "wandb_report"):  # those are about other runs
+        write_beginnings(job)
     STAGES[job.config.run](job)
 
 
@@ -99,7 +101,6 @@ def report_to_wandb(job: Job) -> None:
 
 def train_and_evaluate(job: Job) -> None:
     """run=all, and run=train, which stops after the model."""
-    write_beginnings(job)
     config = job.config
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     warn_of_made_up_language(config)
@@ -118,7 +119,6 @@ def train_and_evaluate(job: Job) -> None:
 
 def evaluate(job: Job) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split, worded as it was trained."""
-    write_beginnings(job)
     config = job.config
     model = trained_model(config, job.device)
     check_asked(limits_of(config), Wording.from_config(config.task), model.limits, model.wording)
@@ -131,7 +131,6 @@ def evaluate(job: Job) -> None:
 
 def predict(job: Job) -> None:
     """run=predict: answer a file of sources that has no references."""
-    write_beginnings(job)
     config = job.config
     model = trained_model(config, job.device)
     assert config.inputs is not None
@@ -147,7 +146,6 @@ def predict(job: Job) -> None:
 
 def score(job: Job) -> None:
     """run=score: the task's metrics of predictions made by anything."""
-    write_beginnings(job)
     if not is_main_process():
         return
     config = job.config

@@ -10,15 +10,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from tests.reporting.conftest import Write
-from warmup.answering.answer import Limits
 from warmup.command_line import prepare
 from warmup.config.checks import check
 from warmup.config.explain import CONF
 from warmup.reporting.tables.formats import columns
 from warmup.reporting.tables.layout import Table, report_on
 from warmup.reporting.tables.paper import PAIRS, paper_table_of
-from warmup.run import labels_of
 from warmup.runs.finding import find_runs
+from warmup.runs.labels import labels_of
 
 XSUM = {"task": "summarization", "data": "EdinburghNLP/xsum", "model": "t5_base"}
 ROUGE = {"rouge1": {"value": 40.0, "signature": "rouge"}}
@@ -51,7 +50,7 @@ def test_every_preset_of_the_paper_is_a_row(write_run: Write, tmp_path: Path, pr
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", [f"paper={preset}"])
         cut = compose("config", [f"paper={preset}", "data.max_test_examples=10"])
-    labels = labels_of(check(composed), Limits(1, None, 1))
+    labels = labels_of(check(composed), "sft")
     for name, part in (("whole", composed), ("cut", cut)):
         resolved: Any = OmegaConf.to_container(part, resolve=True)
         write_run(**labels, folder=name, config=resolved)
