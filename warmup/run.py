@@ -43,9 +43,16 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
-from warmup.tracking.runs import run_of_comparison, run_of_job, track_comparison, track_results
+from warmup.tracking.runs import run_of_job, track_results
 from warmup.tracking.wandb_dashboard import lay_out_dashboard
-from warmup.tracking.wandb_run import WandbCallback, log_files
+from warmup.tracking.wandb_run import (
+    Identity,
+    WandbCallback,
+    log_comparison,
+    log_figures,
+    log_files,
+    wandb_run,
+)
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained
 from warmup.training.processes import is_main_process, quiet_libraries
@@ -191,9 +198,12 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
-    with run_of_comparison(logger, output, folders) as wandb:
+    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
+    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
         if wandb:
-            track_comparison(wandb, overview)
+            log_comparison(wandb, overview.report)
+            log_figures(wandb, overview.figures)
+            log_files(wandb, "report", overview.page)
     return overview.failed
 
 
