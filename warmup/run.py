@@ -40,10 +40,11 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
-from warmup.tracking.runs import run_of_comparison, run_of_job, track_comparison, track_results
+from warmup.tracking.runs import run_of_job, track_results
 from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard
-from warmup.tracking.wandb_results import log_files
+from warmup.tracking.wandb_results import log_comparison, log_figures, log_files
+from warmup.tracking.wandb_run import Identity, wandb_run
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained
 from warmup.training.processes import is_main_process, quiet_libraries
@@ -87,6 +88,8 @@ def run_stage(job: Job) -> None:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
+    if job.config.run not in ("tables", "wandb_report"):  # those are about other runs
+        write_beginnings(job)
     STAGES[job.config.run](job)
 
 
@@ -102,7 +105,6 @@ def report_to_wandb(job: Job) -> None:
 
 def train_and_evaluate(job: Job) -> None:
     """run=all, and run=train, which stops after the model."""
-    write_beginnings(job)
     config = job.config
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     warn_of_made_up_language(config)
@@ -122,7 +124,6 @@ def train_and_evaluate(job: Job) -> None:
 
 def evaluate(job: Job) -> None:
     """run=evaluate: a saved checkpoint, or a model of the hub, on the test split, worded as it was trained."""
-    write_beginnings(job)
     config = job.config
     model = trained_model(config, job.device)
     model.settings.check_asked(CheckpointSettings.from_config(config))
@@ -135,7 +136,6 @@ def evaluate(job: Job) -> None:
 
 def predict(job: Job) -> None:
     """run=predict: answer a file of sources that has no references."""
-    write_beginnings(job)
     config = job.config
     model = trained_model(config, job.device)
     assert config.inputs is not None
@@ -151,7 +151,6 @@ def predict(job: Job) -> None:
 
 def score(job: Job) -> None:
     """run=score: the task's metrics of predictions made by anything."""
-    write_beginnings(job)
     if not is_main_process():
         return
     config = job.config
@@ -189,9 +188,12 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
-    with run_of_comparison(logger, output, folders) as wandb:
+    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
+    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
         if wandb:
-            track_comparison(wandb, overview)
+            log_comparison(wandb, overview.report)
+            log_figures(wandb, overview.figures)
+            log_files(wandb, "report", overview.page)
     return overview.failed
 
 

@@ -23,7 +23,10 @@ from matplotlib.figure import Figure
 
 from warmup.config.schema import LoggerConfig
 from warmup.errors import UserError
+from warmup.metrics.metric import Score
 from warmup.reporting.figures.gauges import CONTRASTS, GAUGE_TITLES
+from warmup.runs.metrics_records import RunMetrics
+from warmup.runs.predictions import Predictions
 from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard, workspace
 from warmup.tracking.wandb_results import log_figures, log_files, log_results
@@ -108,14 +111,20 @@ def test_the_best_of_a_score_where_smaller_is_better_is_its_least(tmp_path: Path
     assert end["dev/chrf"] == {"max": 40.0}
 
 
+def metrics(*bleu: Score, **values: Any) -> RunMetrics:
+    scores = dict(zip(["bleu"], bleu, strict=False))
+    return RunMetrics(task="t", data="d", model="m", method="sft", seed=1, examples=1, scores=scores, **values)
+
+
 def test_an_offline_run_records_everything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     Figure(figsize=(1, 1)).savefig(tmp_path / "learning_curves.png")
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("{}")
-    lines = [{"source": f"<b>{i}</b>", "warmup": None, "prediction": "p", "reference": "r"} for i in range(1005)]
+    count = 1005
+    predictions = Predictions([f"<b>{i}</b>" for i in range(count)], ["p"] * count, ["r"] * count, [None] * count)
     with caplog.at_level(logging.INFO), wandb_run(OFFLINE, tmp_path, IDENTITY, {"trainer": {"steps": 4}}) as run:
         training(WandbCallback(run))
-        log_results(run, {"scores": {"bleu": {"value": 9.5}}, "training_seconds": 3.0}, lines)
+        log_results(run, metrics(Score(9.5, "a signature"), training_seconds=3.0), predictions)
         log_figures(run, [tmp_path / "learning_curves.png", tmp_path / "learning_curves.svg"])
         log_files(run, "model", tmp_path / "model")
     records = recorded(tmp_path)
@@ -216,7 +225,7 @@ def test_what_wandb_cannot_do_costs_a_line_and_not_the_run(caplog: pytest.LogCap
             raise ConnectionError("the line is dead")
 
     training(WandbCallback(Broken()))
-    log_results(Broken(), {"scores": {}}, [])
+    log_results(Broken(), metrics(), Predictions([], [], [], []))
     assert "log results failed (the line is dead); the run goes on" in caplog.text
 
 

@@ -1,22 +1,20 @@
-"""What of a run, and of a comparison of runs, goes to wandb."""
+"""What of a run goes to wandb."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from warmup.config.schema import Config, LoggerConfig
 from warmup.reporting.figures.drawing import write_figures
-from warmup.reporting.overview import Overview
 from warmup.runs.file_names import RunFile
 from warmup.runs.finding import find_runs
 from warmup.runs.labels import labels_of
 from warmup.runs.metrics_records import RunMetrics
 from warmup.runs.predictions import Predictions
-from warmup.tracking.wandb_results import log_comparison, log_figures, log_files, log_results
+from warmup.tracking.wandb_results import log_figures, log_files, log_results
 from warmup.tracking.wandb_run import Identity, wandb_run
 from warmup.training.processes import is_main_process
 
@@ -47,16 +45,3 @@ def track_results(
     log_figures(wandb, write_figures(find_runs([folder]).runs, [], folder)[0])
     if logger.log_predictions:
         log_files(wandb, "predictions", folder / RunFile.PREDICTIONS)
-
-
-def run_of_comparison(logger: LoggerConfig, output: Path, folders: Sequence[Path]) -> AbstractContextManager[Any]:
-    """The wandb run of what compares the runs in `folders`, in the group of its own folder; None inside as above."""
-    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    return wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]})
-
-
-def track_comparison(wandb: Any, overview: Overview) -> None:
-    """The tables, the figures and the page."""
-    log_comparison(wandb, overview.report)
-    log_figures(wandb, overview.figures)
-    log_files(wandb, "report", overview.page)
