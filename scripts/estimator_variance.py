@@ -26,7 +26,6 @@ from torch.nn.functional import cosine_similarity, one_hot, pad
 from tqdm import tqdm
 from transformers import T5Config, T5ForConditionalGeneration
 
-from warmup.config.estimators import check_estimator
 from warmup.config.schema import WarmupMethod
 from warmup.errors import UserError
 from warmup.files import check_writable, write_json
@@ -242,7 +241,7 @@ def method_of(objective: str, baseline: str, sampler: str, count: int) -> Warmup
     choices = {"objective": objective, "baseline": baseline, "num_samples": count, **SAMPLERS[sampler]}
     method = WarmupMethod(max_warmup_tokens=LIMIT, entropy_coef=0.0, **choices)
     try:
-        check_estimator(method)
+        method.check()
     except UserError:
         return None
     return method

@@ -21,7 +21,8 @@ from omegaconf import open_dict
 from tests.saved_model import save_model
 from warmup.command_line import Sweep, prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
+from warmup.config.known_facts import FACTS
 from warmup.data.toy import generate
 
 ROOT = Path(__file__).parents[1]
@@ -173,7 +174,7 @@ def in_workspace(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 def check_words(words: list[str]) -> None:
     """Compose and check what a command would run, every job of a sweep."""
     if "-m" not in words:
-        check(compose("config", words))
+        check(compose("config", words), FACTS)
         return
     shorter = ["seed=1"] if any(word.startswith("method=") for word in words) else ["seed=1", "method=warmup"]
     overrides = [word for word in words if word != "-m"] + shorter

@@ -28,6 +28,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
 from warmup.config.explain import explain_composition
+from warmup.config.known_facts import FACTS
 from warmup.config.schema import Config, LoggerConfig, register
 from warmup.errors import UserError, one_line
 from warmup.runs.folder import finished, last_file, note_failure, remove_if_nothing_was_done
@@ -135,7 +136,7 @@ def run_job(composed: DictConfig) -> None:
     resumed = (folder / "config.yaml").exists()
     ours = False
     try:
-        config = check(composed)
+        config = check(composed, FACTS)
         done = config.run != "tables" and _is_done(folder, composed, config)
         ours = True
         if done:
@@ -194,11 +195,11 @@ class Sweep(Callback):
                 raise UserError("hydra.run.dir is of a single run; the folder of a multirun is hydra.sweep.dir=FOLDER")
             jobs = self._jobs(config)
             for job in jobs:
-                check(compose("config", job))
+                check(compose("config", job), FACTS)
             composed = [self._compose([*config.hydra.overrides.hydra, *job], n) for n, job in enumerate(jobs)]
             self._refuse_jobs_alike(jobs, composed)
             for folder, composed_job in composed:
-                _is_done(folder, composed_job, check(composed_job))
+                _is_done(folder, composed_job, check(composed_job, FACTS))
 
     def _compose(self, job: list[str], number: int) -> tuple[Path, DictConfig]:
         """The folder and the configuration of a job."""

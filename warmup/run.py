@@ -20,7 +20,8 @@ from transformers import set_seed
 
 from warmup.answering.answer import Limits, answer, answer_encoded, check_asked, prediction_records, score_answers
 from warmup.answering.substitution import substitute_warmups
-from warmup.config.checks import needed_splits, run_folders
+from warmup.config.cross_checks import run_folders
+from warmup.config.data import needed_splits
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
 from warmup.config.schema import (
@@ -223,6 +224,7 @@ def score(config: Config, folder: Path, overrides: list[str]) -> None:
         task.target_language,
         device_of(config),
         config.evaluation,
+        texts.options or _options_of_all(task, texts.references),
     )
     print_scores(evaluation, Console(soft_wrap=True, highlight=False))
     if segments := evaluation.segment_scores():
@@ -231,6 +233,13 @@ def score(config: Config, folder: Path, overrides: list[str]) -> None:
     stage = {"run": "score", "task": task_label(task), **files, "examples": len(texts.predictions)}
     write_json(folder / "metrics.json", {**stage, **evaluation.record()})
     log.info("written: %s", folder / "metrics.json")
+
+
+def _options_of_all(task: TaskConfig, references: Sequence[str]) -> list[tuple[str, ...]] | None:
+    """The task's own labels for each example; None where it has none, or where references are not among them."""
+    options = Wording.from_config(task).option_targets()
+    known = options is not None and {reference.strip() for reference in references} <= set(options)
+    return [options] * len(references) if options is not None and known else None
 
 
 def fresh_or_pretrained(config: Config, splits: Splits) -> Backbone:
@@ -255,7 +264,7 @@ def trained_model(config: Config) -> tuple[Backbone, Limits, Wording]:
         log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)
         limits, wording = dataclasses.replace(limits_of(config), warmup=None), Wording.from_config(config.task)
     else:
-        limits, wording = Limits(**settings["limits"]), Wording(**settings["wording"])
+        limits, wording = Limits(**settings["limits"]), Wording.from_record(settings["wording"])
     check_lengths(backbone, limits.source, limits.warmup, limits.target)
     return backbone, limits, wording
 

@@ -14,7 +14,9 @@ from omegaconf import OmegaConf, open_dict
 
 from warmup.command_line import prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF, config_groups, explain_composition
+from warmup.config.explain import explain_composition
+from warmup.config.groups import CONF, config_groups
+from warmup.config.known_facts import FACTS
 from warmup.config.schema import Config
 from warmup.errors import UserError
 
@@ -31,7 +33,7 @@ def hydra() -> Iterator[None]:
 
 
 def composed(*overrides: str) -> Config:
-    return check(compose("config", list(overrides)))
+    return check(compose("config", list(overrides)), FACTS)
 
 
 def error_of(*overrides: str) -> str:

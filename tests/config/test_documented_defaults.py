@@ -16,17 +16,16 @@ from omegaconf import OmegaConf
 
 from warmup.command_line import prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF, task_names
+from warmup.config.known_facts import FACTS
 from warmup.config.schema import (
-    METRIC_SCORES,
-    NEURAL_METRICS,
-    TASK_METRICS,
     Config,
     DataConfig,
     EvaluationConfig,
     LoggerConfig,
     MethodConfig,
     ModelConfig,
+    OptionsConfig,
     TaskConfig,
     TrainerConfig,
     WarmupMethod,
@@ -125,6 +124,10 @@ def leaves(part: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def choices_of(key: str) -> tuple[str, ...]:
     """What the schema allows; empty where anything goes, or where it has no such key."""
+    if key == "task.name":
+        return task_names()
+    if key == "model.architecture":
+        return tuple(FACTS.architectures)
     group, _, name = key.rpartition(".")
     kind = MethodConfig if key == "method.name" else GROUPS[f"{group}." if group else ""]
     return next((field.metadata.get("choices", ()) for field in dataclasses.fields(kind) if field.name == name), ())
@@ -163,7 +166,7 @@ def test_what_comes_from_the_task_does(entry: Documented) -> None:
     prepare()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = check(compose("config", ["data=hub", "task=translation_de_en"]))
+        config: Any = check(compose("config", ["data=hub", "task=translation_de_en"]), FACTS)
     split, name = entry.key.split(".")[1:]
     assert getattr(getattr(config.data, split), name) == getattr(getattr(config.task.hub, split), name) is not None
 
@@ -181,8 +184,10 @@ def test_the_choices_that_are_listed_are_those_there_are(entry: Documented) -> N
 def test_the_metrics_that_are_listed_are_those_there_are() -> None:
     meaning = {entry.key: entry.meaning for entry in DOCUMENTED}
     parts = dict(part.strip().split(": ") for part in meaning["task.metrics"].split(";"))
-    assert parts.pop("custom") == "any" and set(TASK_METRICS["custom"]) == set(METRIC_SCORES)
+    assert parts.pop("custom") == "any" and FACTS.metrics_for(TaskConfig(name="custom")) == list(FACTS.metrics)
     listed = {task: re.findall(r"`([^`]+)`", names) for task, names in parts.items()}
-    assert listed == {task: names for task, names in TASK_METRICS.items() if task != "custom"}
-    quick = [score for metric, scores in METRIC_SCORES.items() if metric not in NEURAL_METRICS for score in scores]
-    assert re.findall(r"`([^`]+)`", meaning["task.selection_metric"]) == quick
+    assert listed.pop("with options") == FACTS.metrics_for(
+        TaskConfig(name="logiqa", options=OptionsConfig(answer="answer"))
+    )
+    assert listed == {task: FACTS.metrics_for(TaskConfig(name=task)) for task in ("translation", "summarization")}
+    assert re.findall(r"`([^`]+)`", meaning["task.selection_metric"]) == FACTS.selection_scores(list(FACTS.metrics))

@@ -13,7 +13,8 @@ from tests.reporting.conftest import Write
 from warmup.answering.answer import Limits
 from warmup.command_line import prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
+from warmup.config.known_facts import FACTS
 from warmup.reporting.tables.formats import columns
 from warmup.reporting.tables.layout import Table, report_on
 from warmup.reporting.tables.paper import PAIRS, paper_table_of
@@ -51,7 +52,7 @@ def test_every_preset_of_the_paper_is_a_row(write_run: Write, tmp_path: Path, pr
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", [f"paper={preset}"])
         cut = compose("config", [f"paper={preset}", "data.max_test_examples=10"])
-    labels = labels_of(check(composed), Limits(1, None, 1))
+    labels = labels_of(check(composed, FACTS), Limits(1, None, 1))
     for name, part in (("whole", composed), ("cut", cut)):
         resolved: Any = OmegaConf.to_container(part, resolve=True)
         write_run(**labels, folder=name, config=resolved)

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from warmup.command_line import prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
+from warmup.config.known_facts import FACTS
 from warmup.config.schema import Config
 from warmup.data.load import load_splits
 from warmup.errors import UserError
@@ -29,7 +30,7 @@ Start = Callable[..., Config]
 def configuration(*overrides: str) -> Config:
     prepare()
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return check(compose("config", list(overrides)))
+        return check(compose("config", list(overrides)), FACTS)
 
 
 def begin(folder: Path, *overrides: str) -> None:

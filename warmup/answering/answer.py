@@ -13,6 +13,7 @@ from accelerate.utils import gather_object
 
 from warmup.answering.decoding import Answer, decode
 from warmup.config.schema import EvaluationConfig
+from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording
 from warmup.errors import wrong_value
 from warmup.metrics.evaluation import Evaluation, compute_metrics
@@ -66,14 +67,16 @@ def answer(
 ) -> tuple[list[Answer], float]:
     """The model's answers in the order of `examples`, shared out over all processes, and the seconds it took.
 
-    With `config.num_warmups` above 1, a question with four options is answered by scoring them, with and without
-    warmups.
+    With `config.num_warmups` above 1, a question with options is answered by scoring them, with and without warmups.
 
     Raises:
         UserError: its options cannot be worded without the record.
     """
     sources = encode_sources(backbone, examples, limits.source, split)
-    options = wording.options() if wording.task == "logiqa" and config.num_warmups > 1 else None
+    options = None
+    if wording.options is not None and config.num_warmups > 1:
+        check_option_template(wording.target_template, wording.options.answer or "")
+        options = options_of_all(examples)
     return answer_encoded(backbone, sources, limits, config, split, seed, options)
 
 
@@ -84,13 +87,14 @@ def answer_encoded(
     config: EvaluationConfig,
     split: str,
     seed: int,
-    options: Sequence[str] | None = None,
+    options: Sequence[Sequence[str]] | None = None,
 ) -> tuple[list[Answer], float]:
-    """The same for sources that are token ids already, and the worded options to choose from."""
+    """The same for sources that are token ids already, and the worded options of each."""
     started = time.monotonic()
     cpu = next(backbone.model.parameters()).device.type == "cpu"
-    with PartialState(cpu=cpu).split_between_processes(list(sources)) as share:
-        answers = decode(backbone, share, limits.warmup, limits.target, config, f"decoding {split}", seed, options)
+    with PartialState(cpu=cpu).split_between_processes(list(range(len(sources)))) as share:
+        own, offered = [sources[index] for index in share], options and [options[index] for index in share]
+        answers = decode(backbone, own, limits.warmup, limits.target, config, f"decoding {split}", seed, offered)
     if PartialState().num_processes > 1:
         answers = gather_object(answers)
     return answers, time.monotonic() - started
@@ -113,7 +117,14 @@ def score_answers(
         target_language,
         device,
         config,
+        options_of_all(examples),
     )
+
+
+def options_of_all(examples: Sequence[Example]) -> list[tuple[str, ...]] | None:
+    """The options of each example; None for a task without, or whose targets say more than the answer."""
+    options = [example.options for example in examples if example.options is not None]
+    return options if len(options) == len(examples) else None
 
 
 def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -> list[dict[str, Any]]:
@@ -124,6 +135,7 @@ def prediction_records(answers: Sequence[Answer], examples: Sequence[Example]) -
             "warmup": answer.warmup,
             "prediction": answer.prediction,
             **({} if example.target is None else {"reference": example.target}),
+            **({} if example.options is None else {"options": list(example.options)}),
         }
         for answer, example in zip(answers, examples, strict=True)
     ]

@@ -38,7 +38,7 @@ def decode(
     config: EvaluationConfig,
     description: str,
     seed: int = 1,
-    options: Sequence[str] | None = None,
+    options: Sequence[Sequence[str]] | None = None,
 ) -> list[Answer]:
     """Answer each source (token ids), in the order given; batches are sorted by length to save padding.
 
@@ -46,8 +46,8 @@ def decode(
         max_warmup_tokens: None decodes the target directly, as SFT trains it.
         description: of the bar, which shows inputs per second and the time left.
         seed: of drawn warmups; they depend on it and on the source's tokens, not on batches or processes.
-        options: the answers to choose from, by their marginal likelihood over `config.num_warmups` warmups; None
-            writes the answer.
+        options: of each source the answers to choose from, by their marginal likelihood over `config.num_warmups`
+            warmups; None writes the answer.
     """
     answers: dict[int, Answer] = {}
     draws = 1 if max_warmup_tokens is None else config.num_warmups
@@ -56,7 +56,8 @@ def decode(
         scored = draws > 1 or options is not None
         for chosen, encoded in encoded_batches(backbone, sources, size, description, shared=scored):
             if options is not None:
-                written = choose_options(backbone, encoded, max_warmup_tokens, config, seed, options)
+                offered = [options[index] for index in chosen]
+                written = choose_options(backbone, encoded, max_warmup_tokens, config, seed, offered)
             else:
                 written = decode_batch(backbone, encoded, max_warmup_tokens, max_target_tokens, config, seed)
             answers.update(zip(chosen, written, strict=True))
@@ -134,20 +135,20 @@ def choose_options(
     max_warmup_tokens: int | None,
     config: EvaluationConfig,
     seed: int,
-    options: Sequence[str],
+    options: Sequence[Sequence[str]],
 ) -> list[Answer]:
-    """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
+    """Of each input the one of its options that its drawn warmups make likeliest; without warmups, the likeliest."""
     end = backbone.tokenizer.eos_token_id
-    rows = [[*text_ids(backbone.tokenizer, option), end] for option in options]
+    rows = [[[*text_ids(backbone.tokenizer, option), end] for option in own] for own in options]
     warmups = None
     if max_warmup_tokens is not None:
         warmups = draw_warmups(backbone, encoded, config.num_warmups, max_warmup_tokens, seed)
-    choices = [best(scores) for scores in score_candidates(backbone, encoded, warmups, [rows] * len(encoded.ids))]
+    choices = [best(scores) for scores in score_candidates(backbone, encoded, warmups, rows)]
     if warmups is None:
-        return [Answer(None, options[choice.candidate]) for choice in choices]
+        return [Answer(None, own[choice.candidate]) for own, choice in zip(options, choices, strict=True)]
     return [
-        Answer(text_of(backbone, drawn[choice.warmup]), options[choice.candidate])
-        for drawn, choice in zip(_token_rows(warmups), choices, strict=True)
+        Answer(text_of(backbone, drawn[choice.warmup]), own[choice.candidate])
+        for drawn, own, choice in zip(_token_rows(warmups), options, choices, strict=True)
     ]
 
 

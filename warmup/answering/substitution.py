@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from warmup.answering.answer import Limits
+from warmup.answering.answer import Limits, options_of_all
 from warmup.answering.decoding import encoded_batches, write_targets, write_warmups
 from warmup.answering.marginal import score_candidates
 from warmup.config.schema import EvaluationConfig
@@ -84,10 +84,10 @@ def substitute_warmups(
                 for name, logprob in zip(prefixes, scores[0].tolist(), strict=True):
                     nats[name] -= logprob
     references, texts = [example.target or "" for example in examples], [example.source for example in examples]
-    tokens = sum(map(len, reference_ids))
+    options, tokens = options_of_all(examples), sum(map(len, reference_ids))
 
     def measured(name: str) -> dict[str, Any]:
-        evaluation = compute_metrics(metrics, answered[name], references, texts, target_language)
+        evaluation = compute_metrics(metrics, answered[name], references, texts, target_language, options=options)
         changed = sum(now != before for now, before in zip(answered[name], answered["own"], strict=True))
         return {
             "scores": {metric: score.value for metric, score in evaluation.scores.items()},

@@ -17,13 +17,13 @@ import datasets
 from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
-from warmup.data.examples import listing
 from warmup.data.hub_access import hub_answers
-from warmup.data.local import Row, read_table, read_text
+from warmup.data.local import SourcedRecord, read_table, read_text
+from warmup.data.texts import listing
 from warmup.errors import UserError, nearest, wrong_value
 
 
-def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
+def read_hub(split: HubSplit, key: str) -> Iterator[SourcedRecord]:
     """The records of one split.
 
     Args:
@@ -48,7 +48,7 @@ def read_hub(split: HubSplit, key: str) -> Iterator[Row]:
     return rows
 
 
-def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[Row]:
+def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[SourcedRecord]:
     where = f"{split.path} ({', '.join(part for part in (split.name, split.split) if part)})"
     return ((record, f"{where}, record {number}") for number, record in enumerate(records, start=1))
 
@@ -61,7 +61,7 @@ def _is_saved(folder: Path) -> bool:
     )
 
 
-def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
+def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[SourcedRecord]:
     """The chosen split of a folder written by `save_to_disk`; without its cache files.
 
     A data set that was saved alone, without knowing what split it is, is "train", as the library has it elsewhere.
@@ -77,11 +77,11 @@ def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
         allowed = f"{listing([*names, 'null'])} ({split.path} was written by save_to_disk, which keeps one alone)"
         raise wrong_value(f"{key}.name", split.name, allowed, nearest(split.name, names))
     lengths = {name: len(part) for name, part in parts.items()}
-    chosen = [parts[name].select(range(start, end)) for name, start, end in _parts(split.split, lengths)]
+    chosen = [parts[name].select(range(start, end)) for name, start, end in _chosen_parts(split.split, lengths)]
     return _numbered(datasets.concatenate_datasets(chosen), split)
 
 
-def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[Row]:
+def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[SourcedRecord]:
     """The chosen split of a folder of plain data files.
 
     The library finds out which files make up a split. Its readers of CSV, JSON and text guess types, shift columns
@@ -119,23 +119,23 @@ def _has_options(builder: datasets.DatasetBuilder) -> bool:
     return any(getattr(builder.config, name) != getattr(plain, name) for name in names)
 
 
-def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, key: str) -> Iterator[Row]:
-    named = {name for name, _, _ in _parts(split.split, dict.fromkeys(splits, 10**9))}
+def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, key: str) -> Iterator[SourcedRecord]:
+    named = {name for name, _, _ in _chosen_parts(split.split, dict.fromkeys(splits, 10**9))}
 
-    def read(name: str) -> Iterator[Row]:
+    def read(name: str) -> Iterator[SourcedRecord]:
         for file in splits[name]:
             if kind == "text":
                 yield from (({"text": line}, where) for line, where in read_text(file))
             else:
                 yield from read_table(file)
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[SourcedRecord]:
         try:
             if split.split in splits:
                 yield from read(split.split)
                 return
             found = {name: list(read(name)) if name in named else [] for name in splits}
-            for name, start, end in _parts(split.split, {name: len(part) for name, part in found.items()}):
+            for name, start, end in _chosen_parts(split.split, {name: len(part) for name, part in found.items()}):
                 yield from found[name][start:end]
         except UserError as error:
             raise UserError(f"{key}.path={split.path} cannot be read: {error}") from error
@@ -143,7 +143,7 @@ def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, 
     return rows()
 
 
-def _parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, int, int]]:
+def _chosen_parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, int, int]]:
     """What "train[:10%]+test" chooses: names of splits, each with the first record and the one behind the last."""
     parts = datasets.ReadInstruction.from_spec(chosen).to_absolute(lengths)
     return [(part.splitname, part.from_, part.to) for part in parts]

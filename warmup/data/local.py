@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,10 +19,11 @@ from pyarrow import parquet
 
 from warmup.data.json_text import parse_json
 from warmup.data.text_lines import opened, text_lines
-from warmup.errors import UserError, nearest
+from warmup.errors import UserError
+from warmup.files import check_file
 
 log = logging.getLogger(__name__)
-Row = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
+SourcedRecord = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
 Cells = tuple[list[str], str]  # the cells of one row of a table, and where it came from
 _RETURN = "\udc0d"  # stands for a carriage return while `csv` reads, which takes it for a line end; no UTF-8 has it
 TABLE_KINDS = {
@@ -42,7 +42,7 @@ def table_kind(path: str) -> str | None:
     return TABLE_KINDS.get(Path(name).suffix)
 
 
-def read_table(path: str) -> Iterator[Row]:
+def read_table(path: str) -> Iterator[SourcedRecord]:
     """The records of a JSON-lines, JSON, CSV, TSV or Parquet file, plain or gzipped (by its content).
 
     CSV and TSV values stay text. CSV quotes as usual; TSV does not quote, as in the corpora that use it.
@@ -70,7 +70,7 @@ def read_text(path: str) -> Iterator[tuple[str, str]]:
     return ((line, f"{path}, line {number}") for number, line in enumerate(text_lines(path), start=1))
 
 
-def read_parallel(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
+def read_parallel(source: str, target: str, source_field: str, target_field: str) -> Iterator[SourcedRecord]:
     """Records of two fields out of two text files, where line n of one translates line n of the other.
 
     Raises:
@@ -89,24 +89,7 @@ def read_parallel(source: str, target: str, source_field: str, target_field: str
     return _parallel_rows(source, target, source_field, target_field)
 
 
-def check_file(path: str) -> str:
-    """`path` with `~` filled in; a `UserError` unless it is a file, naming the nearest file of that folder."""
-    path = os.path.expanduser(path)
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path):
-        raise UserError(
-            f"{path} is a folder; name a file in it, or load the folder with data=hub data.train.path={path}"
-        )
-    if not os.path.isdir(folder):
-        raise UserError(f"{path}: no such file, and no folder {folder}")
-    if not os.path.exists(path):
-        raise UserError(f"{path}: no such file{nearest(os.path.basename(path), os.listdir(folder))}")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{path}: no permission to read this file")
-    return path
-
-
-def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[Row]:
+def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[SourcedRecord]:
     for number, lines in enumerate(zip(text_lines(source), text_lines(target), strict=True), start=1):
         for path, line in zip((source, target), lines, strict=True):
             if not line.strip():
@@ -114,7 +97,7 @@ def _parallel_rows(source: str, target: str, source_field: str, target_field: st
         yield {source_field: lines[0], target_field: lines[1]}, f"{source}, line {number}"
 
 
-def _json_rows(path: str) -> Iterator[Row]:
+def _json_rows(path: str) -> Iterator[SourcedRecord]:
     opened = False
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
@@ -130,7 +113,7 @@ def _json_rows(path: str) -> Iterator[Row]:
         yield record, where
 
 
-def _json_array(path: str) -> Iterator[Row]:
+def _json_array(path: str) -> Iterator[SourcedRecord]:
     """The records of a file that is one JSON array."""
     records = parse_json("\n".join(text_lines(path)), path)
     for number, record in enumerate(records, start=1):
@@ -163,7 +146,7 @@ def _tsv_rows(path: str) -> Iterator[Cells]:
     return ((line.split("\t"), f"{path}, line {number}") for number, line in enumerate(text_lines(path), start=1))
 
 
-def _records(rows: Iterator[Cells], path: str) -> Iterator[Row]:
+def _records(rows: Iterator[Cells], path: str) -> Iterator[SourcedRecord]:
     """Records out of cells, the first row with a value being the header.
 
     Blank lines are skipped, but in a table of one column, where each is an empty value. Rows without any value at
@@ -178,12 +161,12 @@ def _records(rows: Iterator[Cells], path: str) -> Iterator[Row]:
             header = [] if empty else _header(cells, where)
             one_column = bool(header) and not any(header[1:])
         elif one_column:
-            yield _record(header, cells or [""], where), where
+            yield _named_cells(header, cells or [""], where), where
         elif empty:
             empty_rows += [(cells, where)] if len(cells) > 1 else []
         else:
             for row in [*empty_rows, (cells, where)]:
-                yield _record(header, *row), row[1]
+                yield _named_cells(header, *row), row[1]
             empty_rows = []
     if empty_rows:
         log.warning("%s: the last %d rows have no value in any column and are left out", path, len(empty_rows))
@@ -197,7 +180,7 @@ def _header(cells: list[str], where: str) -> list[str]:
     return header
 
 
-def _record(header: list[str], cells: list[str], where: str) -> dict[str, str]:
+def _named_cells(header: list[str], cells: list[str], where: str) -> dict[str, str]:
     """The named cells of one row.
 
     The first column may go without a name: data frames write the rows' own names there. Any other must be empty, as
@@ -212,7 +195,7 @@ def _record(header: list[str], cells: list[str], where: str) -> dict[str, str]:
     return {name: cell for name, cell in zip(header, cells, strict=False) if name}
 
 
-def _parquet_rows(path: str) -> Iterator[Row]:
+def _parquet_rows(path: str) -> Iterator[SourcedRecord]:
     number = 0
     try:
         with opened(path) as file, tempfile.TemporaryFile() as unzipped:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -17,11 +17,11 @@ from typing import Any
 
 import regex
 
+from warmup.config.known_facts import FACTS
 from warmup.config.languages import resolve_language
-from warmup.config.schema import METRIC_SCORES, NEURAL_METRICS, TASK_METRICS, EvaluationConfig, TaskConfig
+from warmup.config.schema import METRIC_SCORES, NEURAL_METRICS, EvaluationConfig, TaskConfig
 from warmup.errors import UserError, nearest, wrong_value
 
-FOUR_OPTIONS = ["A", "B", "C", "D"]
 # ISO 15924 scripts. sacrebleu's tokenizer of Japanese and of Korean is an extra of its own, which needs these modules.
 CHINESE_SCRIPTS = {"Hans", "Hant", "Hani", "Hanb", "Bopo"}
 MECAB_SCRIPTS = {"Jpan": "ja", "Hrkt": "ja", "Hira": "ja", "Kana": "ja", "Kore": "ko", "Hang": "ko"}
@@ -102,6 +102,7 @@ def compute_metrics(
     target_language: str | None,
     device: str = "cpu",
     config: EvaluationConfig | None = None,
+    options: Sequence[Sequence[str]] | None = None,
 ) -> Evaluation:
     """Score `predictions` with each of `metrics` (keys of `METRIC_SCORES`).
 
@@ -114,6 +115,7 @@ def compute_metrics(
         target_language: the references' language by code or name; picks BLEU's tokenizer and BERTScore's baseline.
         device: where COMET and BERTScore run, "cpu" or "cuda".
         config: which models COMET and BERTScore are; None for the defaults.
+        options: the labels that each example's answer is one of; None where the references say which there are.
 
     Raises:
         UserError: there is no example to score, or a metric or a language that does not exist.
@@ -136,7 +138,10 @@ def compute_metrics(
             evaluation.add(metric, _score_comet(predictions, references, sources, device, config))
         else:
             try:
-                _score_words(evaluation, metric, predictions, references, target_language)
+                if metric in ("accuracy", "macro_f1"):
+                    _score_labels(evaluation, metric, predictions, references, options)
+                else:
+                    _score_words(evaluation, metric, predictions, references, target_language)
             except ImportError as error:
                 package = {"rouge": "rouge-score", "macro_f1": "scikit-learn"}.get(metric, "sacrebleu")
                 evaluation.add(metric, f"the library is not there ({error}); pip install {package}")
@@ -160,16 +165,14 @@ def _score_comet(
 def _score_words(
     evaluation: Evaluation, metric: str, predictions: Sequence[str], references: Sequence[str], language: str | None
 ) -> None:
-    """One of the metrics that compare letters, words or labels."""
+    """One of the metrics that compare letters or words."""
     if metric in ("bleu", "chrf"):
         results = _score_with_sacrebleu(metric, predictions, references, language)
         evaluation.add(metric, results, _bleu_note(language, references) if metric == "bleu" else "")
-    elif metric == "rouge":
+    else:
         from warmup.metrics.rouge import score_rouge
 
         evaluation.add(metric, *score_rouge(predictions, references))
-    else:
-        _score_labels(evaluation, metric, predictions, references)
 
 
 def check_selection_metric(task: TaskConfig, references: Sequence[str]) -> None:
@@ -191,7 +194,7 @@ def check_selection_metric(task: TaskConfig, references: Sequence[str]) -> None:
         return
     # chrF++ first: it reads every script, and needs no language
     others = sorted(
-        set(TASK_METRICS[task.name]) - {metric, *NEURAL_METRICS}, key=lambda other: (other != "chrf", other)
+        set(FACTS.metrics_for(task)) - {metric, *NEURAL_METRICS}, key=lambda other: (other != "chrf", other)
     )
     other = next((other for other in others if found(other).scores), None)
     cure = ""
@@ -256,22 +259,38 @@ def _score_with_sacrebleu(
     return {metric: Score(float(value), str(scorer.get_signature()))}
 
 
-def answers_and_labels(predictions: Sequence[str], references: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+def answers_and_labels(
+    predictions: Sequence[str], references: Sequence[str], options: Sequence[Sequence[str]] | None = None
+) -> tuple[list[str], list[str], list[str]]:
     """Answers and truths as they are compared (stripped, then exactly), and the labels.
 
-    The labels are A to D when every reference is one of them (LogiQA), else those that occur in the references.
+    The labels are all that `options`, one sequence an example, offer; without options those that the references have.
+
+    Raises:
+        UserError: a reference is none of its example's options.
     """
     answers = [prediction.strip() for prediction in predictions]
     truths = [reference.strip() for reference in references]
-    return answers, truths, FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
+    if options is None:
+        return answers, truths, sorted(set(truths))
+    for number, (truth, offered) in enumerate(zip(truths, options, strict=True), start=1):
+        if truth not in offered:
+            raise wrong_value(f"the reference of example {number}", truth, f"one of its options {', '.join(offered)}")
+    return answers, truths, list(dict.fromkeys(label for offered in options for label in offered))
 
 
-def _score_labels(evaluation: Evaluation, metric: str, predictions: Sequence[str], references: Sequence[str]) -> None:
+def _score_labels(
+    evaluation: Evaluation,
+    metric: str,
+    predictions: Sequence[str],
+    references: Sequence[str],
+    options: Sequence[Sequence[str]] | None,
+) -> None:
     """Accuracy or macro F1 of answers that should be labels, and its chance levels.
 
-    An answer that is no label is wrong: it costs its true class recall.
+    An answer that is no label, or not of its example, is wrong: it costs its true class recall.
     """
-    answers, truths, labels = answers_and_labels(predictions, references)
+    answers, truths, labels = answers_and_labels(predictions, references, options)
     shown = ",".join(labels) if len(labels) <= 10 else str(len(labels))
     rule = f"labels:{shown}|no label:wrong|match:exact, stripped"
     if metric == "accuracy":
@@ -283,24 +302,29 @@ def _score_labels(evaluation: Evaluation, metric: str, predictions: Sequence[str
         value = f1_score(truths, answers, labels=labels, average="macro", zero_division=0)
         score = Score(100 * float(value), f"scikit-learn:{version('scikit-learn')}|average:macro|{rule}")
     evaluation.scores[metric] = score
-    evaluation.chance[metric] = label_chance(truths, labels)[metric]
-    known = set(labels)
-    evaluation.invalid_answers = sum(answer not in known for answer in answers) / len(answers)
+    offered = options or [labels] * len(truths)
+    evaluation.chance[metric] = label_chance(truths, offered)[metric]
+    invalid = sum(answer not in own for answer, own in zip(answers, offered, strict=True))
+    evaluation.invalid_answers = invalid / len(answers)
 
 
-def label_chance(truths: Sequence[str], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def label_chance(truths: Sequence[str], options: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
     """What answers that ignore the question score, in percent.
 
-    "uniform" guesses each of `labels` with equal probability: its accuracy is the exact expectation; its F1 takes
-    each class's expected precision (the class's share) and recall (1 / number of labels). "majority" always gives
-    the most frequent of `truths`: recall 1, precision its share, and no other class is ever right.
+    "uniform" guesses each of an example's `options` with equal probability: its accuracy is the exact expectation, the
+    mean of 1 / number of options; its F1 takes each class's expected right answers and expected answers. "majority"
+    always gives the most frequent of `truths`: recall 1, precision its share, and no other class is ever right.
     """
-    counts = Counter(truths)
-    shares = [counts[label] / len(truths) for label in labels]
-    guess = 1 / len(labels)
-    uniform_f1 = sum(2 * share * guess / (share + guess) for share in shares) / len(labels)
-    majority = max(shares)
+    n, counts = len(truths), Counter(truths)
+    right: dict[str, float] = defaultdict(float)
+    guessed: dict[str, float] = defaultdict(float)
+    for (own, truth), count in Counter(zip(map(tuple, options), truths, strict=True)).items():
+        right[truth] += count / len(own) / n
+        for label in own:
+            guessed[label] += count / len(own) / n
+    uniform_f1 = sum(2 * right[label] / (counts[label] / n + guessed[label]) for label in guessed) / len(guessed)
+    majority = max(counts.values()) / n
     return {
-        "accuracy": {"uniform": 100 * guess * sum(shares), "majority": 100 * majority},
-        "macro_f1": {"uniform": 100 * uniform_f1, "majority": 100 * (2 * majority / (1 + majority)) / len(labels)},
+        "accuracy": {"uniform": 100 * sum(right.values()), "majority": 100 * majority},
+        "macro_f1": {"uniform": 100 * uniform_f1, "majority": 100 * (2 * majority / (1 + majority)) / len(guessed)},
     }

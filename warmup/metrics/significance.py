@@ -93,6 +93,7 @@ def compare_systems(
     target_language: str | None = None,
     baseline_segments: Sequence[Sequence[float]] | None = None,
     system_segments: Sequence[Sequence[float]] | None = None,
+    options: Sequence[Sequence[str]] | None = None,
 ) -> PairedComparison:
     """Test the difference between two systems that answered the same examples.
 
@@ -101,6 +102,7 @@ def compare_systems(
         baseline, system: predictions, one list a seed, seed beside seed; each as long as `references`.
         references: one string per example, in the predictions' order.
         target_language: a language's code or name; picks BLEU's tokenizer.
+        options: the labels that each example's answer is one of; None where the references say which there are.
         baseline_segments, system_segments: each example's score, one list a seed, as `segment_scores.json` of a run
             has them under `score`. ROUGE, COMET and BERTScore need them; BLEU, chrF++, accuracy and macro F1 are
             computed from the predictions and ignore them.
@@ -119,7 +121,7 @@ def compare_systems(
         outputs = [*baseline_segments, *system_segments]
     if len(outputs) != 2 * len(baseline) or any(len(output) != n for output in outputs):
         raise ValueError(f"{score}: every seed must have one output for each of the {n} references")
-    statistic, tables = _statistic(score, outputs, references, target_language)
+    statistic, tables = _statistic(score, outputs, references, target_language, options)
     return _compare(score, statistic, tables[: len(baseline)], tables[len(baseline) :])
 
 
@@ -148,7 +150,11 @@ class _Statistic:
 
 
 def _statistic(
-    score: str, outputs: Sequence[Sequence[Any]], references: Sequence[str], language: str | None
+    score: str,
+    outputs: Sequence[Sequence[Any]],
+    references: Sequence[str],
+    language: str | None,
+    options: Sequence[Sequence[str]] | None,
 ) -> tuple[_Statistic, Array]:
     """The score as a function of sums, and its terms: [outputs, examples, statistics]."""
     if score in ("bleu", "chrf"):
@@ -162,7 +168,7 @@ def _statistic(
 
         return _Statistic(corpus_score, metric), np.array(terms, dtype=float)
     if score == "macro_f1":
-        return _Statistic(_macro_f1), np.array([_label_counts(output, references) for output in outputs])
+        return _Statistic(_macro_f1), np.array([_label_counts(output, references, options) for output in outputs])
     if score == "accuracy":
         correct = [
             [answer == truth for answer, truth in zip(*_stripped(output, references), strict=True)]
@@ -178,9 +184,11 @@ def _stripped(predictions: Sequence[str], references: Sequence[str]) -> tuple[li
     return answers, truths
 
 
-def _label_counts(predictions: Sequence[str], references: Sequence[str]) -> Array:
+def _label_counts(
+    predictions: Sequence[str], references: Sequence[str], options: Sequence[Sequence[str]] | None
+) -> Array:
     """Per example and label: right answers, answers, references; [examples, 3 * labels]."""
-    answers, truths, labels = answers_and_labels(predictions, references)
+    answers, truths, labels = answers_and_labels(predictions, references, options)
     answered = np.array(answers)[:, None] == np.array(labels)
     true = np.array(truths)[:, None] == np.array(labels)
     return np.concatenate([answered & true, answered, true], axis=1).astype(float)

@@ -61,7 +61,9 @@ def _test(row: Row) -> PairedComparison:
             [found.predictions for found in answers[1]],
             answers[0][0].references,
             _target_language(pairs[0][0]),
-            *segments,
+            segments[0],
+            segments[1],
+            answers[0][0].options,
         )
     except (ValueError, TypeError) as error:
         raise UserError(f"{error}") from error

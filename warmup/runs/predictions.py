@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from warmup.data.examples import text_of
 from warmup.data.local import read_table
+from warmup.data.texts import text_of
 from warmup.errors import UserError
+from warmup.metrics.prediction_files import options_of
 from warmup.runs.finding import Run
 
 
@@ -24,6 +25,7 @@ class Predictions:
     predictions: Sequence[str]
     references: Sequence[str]
     warmups: Sequence[str | None]  # None for an answer that was written without one
+    options: Sequence[Sequence[str]] | None = None  # what each example lets choose from; None without options
 
     @property
     def test_set(self) -> str:
@@ -54,12 +56,13 @@ def _read(path: Path, changed: int, examples: int) -> Predictions:
         columns = [
             [text_of(record[key], f"a {key}") for record in records] for key in ("source", "prediction", "reference")
         ]
+        options = [options_of(record, "a line") for record in records] if "options" in next(iter(records), {}) else None
     except (UserError, KeyError) as error:
         cause = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{path} does not hold a run's answers ({cause})") from error
     if len(records) != examples:
         raise UserError(f"{path} holds {len(records)} answers, and {examples} were scored")
-    return Predictions(columns[0], columns[1], columns[2], warmups)
+    return Predictions(columns[0], columns[1], columns[2], warmups, options)
 
 
 def distinct_test_sets(runs: Sequence[Run]) -> set[tuple[int, str]]:
