@@ -21,7 +21,7 @@ def check_sections(config: Config, facts: Facts) -> None:
         UserError: naming the key, what it was and what is allowed.
     """
     _check_steps(config)
-    _check_options(config)
+    _check_ranked_options(config)
     for key in facts.model_keys(config.task.metrics):
         config.evaluation.check_metric_model(key)
     _check_device(config.device)
@@ -55,7 +55,7 @@ def _check_steps(config: Config) -> None:
         raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
 
 
-def _check_options(config: Config) -> None:
+def _check_ranked_options(config: Config) -> None:
     answer = config.task.options.answer
     if answer is not None and config.evaluation.num_warmups > 1 and config.run in ("all", "evaluate"):
         check_option_template(config.task.target_template, answer)

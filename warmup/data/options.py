@@ -12,7 +12,7 @@ from warmup.data.json_text import parse_json
 from warmup.data.texts import text_of
 from warmup.errors import UserError, wrong_value
 
-LETTERS = string.ascii_uppercase[:MOST_OPTIONS]
+OPTION_LETTERS = string.ascii_uppercase[:MOST_OPTIONS]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Options:
         if not FEWEST_OPTIONS <= len(texts) <= MOST_OPTIONS or count not in (None, len(texts)):
             allowed = count or f"{FEWEST_OPTIONS} to {MOST_OPTIONS}"
             raise UserError(f"{where} is a list of {len(texts)}; allowed: a list of {allowed} texts")
-        labels = tuple(config.labels or LETTERS[: len(texts)])
+        labels = tuple(config.labels or OPTION_LETTERS[: len(texts)])
         worded = tuple(text_of(text, f"{where}: option {n}").strip() for n, text in zip(labels, texts, strict=True))
         for label, text in zip(labels, worded, strict=True):
             if not text:
@@ -79,7 +79,7 @@ class Options:
             names = {label: label for label in self.labels}
             for further in others:
                 names |= dict(zip(further, self.labels, strict=False))
-            allowed = _allowed(self.labels, others)
+            allowed = _names_in_words(self.labels, others)
         text = text_of(answer, where).strip() if isinstance(answer, (str, int)) else ""
         if text not in names and text.lower() in ("false", "true"):  # as Python and spreadsheets write them
             text = text.lower()
@@ -88,8 +88,8 @@ class Options:
         return names[text]
 
 
-def _allowed(labels: tuple[str, ...], others: list[list[str]]) -> str:
-    lettered = labels == tuple(LETTERS[: len(labels)])
+def _names_in_words(labels: tuple[str, ...], others: list[list[str]]) -> str:
+    lettered = labels == tuple(OPTION_LETTERS[: len(labels)])
     own = f"{labels[0]} to {labels[-1]}" if lettered else ", ".join(labels)
     spans = [" or ".join(names) if names[0] == "false" else f"{names[0]} to {names[-1]}" for names in others if names]
     return ", or ".join([*spans, own])
