@@ -21,7 +21,7 @@ from omegaconf import open_dict
 from tests.saved_model import save_model
 from warmup.command_line import FACTS, Sweep, prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
 from warmup.data.toy import generate
 
 ROOT = Path(__file__).parents[1]

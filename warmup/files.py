@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from warmup.errors import UserError
+from warmup.errors import UserError, nearest, wrong_value
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,6 +34,24 @@ def write_text(path: Path, text: str) -> None:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_file(path: str, key: str = "") -> str:
+    """`path` with `~` filled in, once it is found to be a file that may be read; `key` is what named it, if a key did.
+
+    Raises:
+        UserError: it is none; names the nearest file of that folder.
+    """
+    full = os.path.expanduser(path)
+    folder = os.path.dirname(full) or "."
+    if os.path.isfile(full) and os.access(full, os.R_OK):
+        return full
+    if os.path.isdir(full):
+        raise wrong_value(key or "the file", path, "a file, and this is a folder")
+    if os.path.exists(full):
+        raise wrong_value(key or "the file", path, "a file that may be read")
+    beside = [os.path.join(folder, name) for name in os.listdir(folder)] if os.path.isdir(folder) else []
+    raise wrong_value(key or "the file", path, "an existing file", nearest(full, beside))
 
 
 def check_writable(path: Path) -> None:

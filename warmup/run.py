@@ -15,15 +15,16 @@ from transformers import set_seed
 
 from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
-from warmup.config.checks import needed_splits, run_folders
+from warmup.config.cross_checks import run_folders
+from warmup.config.data import needed_splits
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
-from warmup.data.examples import Example
+from warmup.config.schema import Config, LocalData, LoggerConfig, TaskConfig, WarmupMethod
+from warmup.data.examples import Example, Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
-from warmup.metrics.metric import ScoringSettings
+from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.metrics.prediction_files import read_scorable
 from warmup.metrics.registry import METRICS, larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
@@ -155,7 +156,7 @@ def score(job: Job) -> None:
         return
     config = job.config
     assert config.predictions is not None
-    texts = read_scorable(config.predictions, config.references, config.sources)
+    texts = with_options(config.task, read_scorable(config.predictions, config.references, config.sources))
     record_inputs(job.folder, config, {})
     evaluation = compute_metrics(config.task.metrics, texts, job.scoring)
     show_scores(job, evaluation)
@@ -168,6 +169,14 @@ def score(job: Job) -> None:
         **scored(evaluation),
     ).write(job.folder)
     log.info("written: %s", job.folder / RunFile.METRICS)
+
+
+def with_options(task: TaskConfig, texts: Texts) -> Texts:
+    """Where the file does not say what there was to choose from, the task's own labels, if the references are those."""
+    options = Wording.from_config(task).option_targets()
+    if texts.options is not None or options is None or not {text.strip() for text in texts.references} <= set(options):
+        return texts
+    return dataclasses.replace(texts, options=[options] * len(texts.references))
 
 
 STAGES: dict[str, Callable[[Job], None]] = {

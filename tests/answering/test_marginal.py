@@ -17,9 +17,8 @@ from tests.methods.enumeration import LIMIT, Everything, sharpen
 from tests.test_train_command import TINY, command
 from warmup.answering.answerer import Answer
 from warmup.answering.marginal import Choice, best, score_candidates
-from warmup.config.schema import EvaluationConfig
+from warmup.config.schema import EvaluationConfig, OptionsConfig
 from warmup.data.examples import Wording
-from warmup.errors import UserError
 from warmup.methods.sampling import Warmups
 from warmup.models.encoding import decoded_text, source_batch
 from warmup.models.loading import Backbone
@@ -74,7 +73,7 @@ def test_options_are_chosen_by_their_marginal(make_backbone, architecture: str) 
     backbone = lively(make_backbone(architecture))
     backbone.model.double()
     rows, candidates = sources_of(backbone), option_rows(backbone)
-    answers = answerer(backbone, WARMUP, TARGET, SEVERAL, seed=3).decode(rows, "test", OPTIONS)
+    answers = answerer(backbone, WARMUP, TARGET, SEVERAL, seed=3).decode(rows, "test", [OPTIONS] * len(rows))
     for row, answer in zip(rows, answers, strict=True):
         warmups = answerer(backbone, WARMUP, seed=3).draw(encoded(backbone, [row]), 6)
         scores = by_hand(backbone, row, warmups, candidates)
@@ -131,7 +130,7 @@ def test_of_equal_options_and_targets_the_first_is_answered(make_backbone) -> No
         backbone.model.get_output_embeddings().weight.zero_()  # texts of one length are all as likely
     rows, equal = sources_of(backbone), ["C", "A", "B"]
     for warmup in (None, WARMUP):
-        answers = answerer(backbone, warmup, TARGET, SEVERAL).decode(rows, "test", equal)
+        answers = answerer(backbone, warmup, TARGET, SEVERAL).decode(rows, "test", [equal] * len(rows))
         assert [answer.prediction for answer in answers] == ["C"] * len(rows)
     several = answerer(backbone, WARMUP, TARGET, SEVERAL)
     drawn = several.draw(encoded(backbone, rows), 6)
@@ -149,7 +148,9 @@ def test_answers_depend_on_the_seed_and_the_input_not_on_the_batch(
     rows = sources_of(backbone)
 
     def answers(config: EvaluationConfig, chosen: list[list[int]] = rows, seed: int = 1) -> list[Answer]:
-        return answerer(backbone, WARMUP, TARGET, config, seed).decode(chosen, "test", options)
+        return answerer(backbone, WARMUP, TARGET, config, seed).decode(
+            chosen, "test", options and [options] * len(chosen)
+        )
 
     together = answers(SEVERAL)
     assert together == answers(SEVERAL)
@@ -176,7 +177,7 @@ def test_a_single_warmup_may_be_drawn(make_backbone, architecture: str) -> None:
 def test_without_warmups_options_are_chosen_by_their_own_likelihood(make_backbone, architecture: str) -> None:
     backbone = lively(make_backbone(architecture))
     rows = sources_of(backbone)
-    answers = answerer(backbone, None, TARGET, SEVERAL).decode(rows, "test", OPTIONS)
+    answers = answerer(backbone, None, TARGET, SEVERAL).decode(rows, "test", [OPTIONS] * len(rows))
     for row, answer in zip(rows, answers, strict=True):
         losses = []
         for candidate in option_rows(backbone):
@@ -194,10 +195,10 @@ def test_without_warmups_options_are_chosen_by_their_own_likelihood(make_backbon
 
 
 def test_options_are_worded_as_targets_are() -> None:
-    wording = Wording("logiqa", "{question} {options}", "answer: {answer}.")
-    assert wording.options() == ["answer: A.", "answer: B.", "answer: C.", "answer: D."]
-    with pytest.raises(UserError, match="task.target_template is '{answer} {text}'"):
-        replace(wording, target_template="{answer} {text}").options()
+    wording = Wording("any", "{question} {options}", "answer: {answer}.", options=OptionsConfig("options", "answer"))
+    record = {"question": "q", "options": ["x", "y", "z"], "answer": 2}
+    assert wording.example(record, "here").options == ("answer: A.", "answer: B.", "answer: C.")
+    assert replace(wording, target_template="{answer} {question}").example(record, "here").options is None
 
 
 def test_the_command_scores_four_options_for_both_methods(tmp_path: Path) -> None:

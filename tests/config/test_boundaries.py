@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,40 @@ def test_estimators_that_do_not_go_together(words: str, part: str) -> None:
 )
 def test_estimators_that_do(words: str) -> None:
     assert composed(*(f"method.{word}" for word in words.split()))
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("task=yes_no task.options.labels=null", "task.options.field and task.options.labels are both null"),
+        ("task=yes_no task.options.labels=[yes]", "task.options.labels is ['yes']; allowed: 2 to 26"),
+        ("task=yes_no 'task.options.labels=[yes,yes]'", "2 to 26 different texts"),
+        ("task=yes_no 'task.options.labels=[\" \",b]'", "2 to 26 different texts"),
+        ("task=logiqa task.options.answer=anwser", "task.options.answer is 'anwser'"),
+        ("task=logiqa task.options.field=answer", "another field than task.options.answer"),
+        ("task=logiqa task.metrics=[bleu]", "for logiqa: accuracy, macro_f1"),
+        ("task=logiqa task.name=logica", "did you mean 'logiqa'?"),
+        ("task=custom task.options.field=options", "task.options.field is set without task.options.answer"),
+        ("task=custom task.options.answr=target", "did you mean 'task.options.answer'?"),
+    ],
+)
+def test_options_that_tell_nothing_apart(words: str, part: str) -> None:
+    line = error_of(*shlex.split(words))
+    assert part in line and "\n" not in line
+
+
+def test_a_custom_task_may_have_options() -> None:
+    words = ["task=custom", "task.options={field: source, answer: target}", "task.metrics=[accuracy]"]
+    assert composed(*words, "task.selection_metric=accuracy").task.options.labels is None
+    assert "for custom: accuracy, macro_f1" in error_of(*words[:2])
+
+
+@pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2"])
+def test_dropout_is_refused_where_a_model_has_none(architecture: str) -> None:
+    assert composed(f"model.architecture={architecture}", "model.dropout=0.0")
+    line = error_of(f"model.architecture={architecture}", "model.dropout=0.1")
+    assert f"model.dropout is 0.1; allowed: 0 with model.architecture={architecture}" in line
+    assert "model.dropout is 0.2" in error_of("model=llama_3_2_1b", "model.dropout=0.2")
+    for name in ("t5", "bart"):
+        assert composed(f"model.architecture={name}", "model.dropout=0.1")
+    assert "did you mean 'llama'?" in error_of("model.architecture=lama")

@@ -14,7 +14,8 @@ from omegaconf import OmegaConf, open_dict
 
 from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF, config_groups, explain_composition
+from warmup.config.explain import explain_composition
+from warmup.config.groups import CONF, config_groups
 from warmup.config.schema import Config
 from warmup.errors import UserError
 

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 
 from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF, task_names
 from warmup.config.schema import (
     Config,
     DataConfig,
@@ -24,6 +24,7 @@ from warmup.config.schema import (
     LoggerConfig,
     MethodConfig,
     ModelConfig,
+    OptionsConfig,
     TaskConfig,
     TrainerConfig,
     WarmupMethod,
@@ -123,6 +124,10 @@ def leaves(part: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 def choices_of(key: str) -> tuple[str, ...]:
     """What the schema allows; empty where anything goes, or where it has no such key."""
+    if key == "task.name":
+        return task_names()
+    if key == "model.architecture":
+        return tuple(FACTS.architectures)
     group, _, name = key.rpartition(".")
     kind = MethodConfig if key == "method.name" else GROUPS[f"{group}." if group else ""]
     return next((field.metadata.get("choices", ()) for field in dataclasses.fields(kind) if field.name == name), ())
@@ -179,9 +184,11 @@ def test_the_choices_that_are_listed_are_those_there_are(entry: Documented) -> N
 def test_the_metrics_that_are_listed_are_those_there_are() -> None:
     meaning = {entry.key: entry.meaning for entry in DOCUMENTED}
     parts = dict(part.strip().split(": ") for part in meaning["task.metrics"].split(";"))
-    assert parts.pop("custom") == "any" and FACTS.metrics_for("custom") == list(METRICS)
+    assert parts.pop("custom") == "any" and FACTS.metrics_for(TaskConfig(name="custom")) == list(METRICS)
     listed = {task: re.findall(r"`([^`]+)`", names) for task, names in parts.items()}
-    assert listed == {task: FACTS.metrics_for(task) for task in choices_of("task.name") if task != "custom"}
+    with_options = TaskConfig(name="logiqa", options=OptionsConfig(answer="answer"))
+    assert listed.pop("with options") == FACTS.metrics_for(with_options)
+    assert listed == {task: FACTS.metrics_for(TaskConfig(name=task)) for task in ("translation", "summarization")}
     assert re.findall(r"`([^`]+)`", meaning["task.selection_metric"]) == list(score_kinds(with_models=False))
 
 

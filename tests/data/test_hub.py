@@ -18,7 +18,7 @@ import pytest
 from huggingface_hub import constants
 from pyarrow import parquet
 
-from warmup.config.schema import HubData, HubSplit, TaskConfig
+from warmup.config.schema import HubData, HubSplit, OptionsConfig, TaskConfig
 from warmup.data import hub
 from warmup.data.load import load_splits
 from warmup.errors import UserError
@@ -31,7 +31,12 @@ TRANSLATION = TaskConfig(
     source_language="de",
     target_language="en",
 )
-LOGIQA = TaskConfig(name="logiqa", source_template="{question} {options} {text}", target_template="{answer}")
+LOGIQA = TaskConfig(
+    name="logiqa",
+    source_template="{question} {options} {text}",
+    target_template="{answer}",
+    options=OptionsConfig("options", "answer", ["A", "B", "C", "D"]),
+)
 XSUM = TaskConfig(name="summarization", source_template="summarize: {document}", target_template="{summary}")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from warmup.config.schema import LocalData, TaskConfig, ToyData
+from warmup.config.schema import LocalData, OptionsConfig, TaskConfig, ToyData
 from warmup.data.examples import Example, Wording
 from warmup.data.load import load_inputs, load_splits, split_off
 from warmup.errors import UserError
@@ -29,6 +29,7 @@ LOGIQA = TaskConfig(
     name="logiqa",
     source_template="question: {question} options: {options} context: {text}",
     target_template="{answer}",
+    options=OptionsConfig("options", "answer", ["A", "B", "C", "D"]),
 )
 SUMMARIZATION = TaskConfig(name="summarization", source_template="summarize: {document}", target_template="{summary}")
 

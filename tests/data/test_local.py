@@ -213,12 +213,12 @@ def test_parquet_with_empty_row_groups(tmp_path: Path) -> None:
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     write(tmp_path / "train.jsonl", JSON_LINES)
-    assert error_of(str(tmp_path / "trian.jsonl")).endswith("no such file; did you mean 'train.jsonl'?")
-    assert "no folder" in error_of(str(tmp_path / "nowhere" / "train.jsonl"))
+    assert error_of(str(tmp_path / "trian.jsonl")).endswith(f"an existing file; did you mean '{tmp_path}/train.jsonl'?")
+    assert "an existing file" in error_of(str(tmp_path / "nowhere" / "train.jsonl"))
 
 
 def test_a_folder_and_an_unknown_kind(tmp_path: Path) -> None:
-    assert "is a folder" in error_of(str(tmp_path))
+    assert "this is a folder" in error_of(str(tmp_path))
     message = error_of(write(tmp_path / "a.xlsx", "x"))
     assert all(kind in message for kind in (".jsonl", ".csv", ".tsv", ".parquet", ".gz", "data.train_source"))
 

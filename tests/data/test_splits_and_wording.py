@@ -8,10 +8,11 @@ import pytest
 
 from tests.data.test_examples import LOGIQA, QUESTION
 from tests.data.test_load import SUMMARIZATION
-from warmup.config.checks import needed_splits
+from warmup.config.data import needed_splits
 from warmup.config.schema import LocalData
-from warmup.data.examples import Example, listing
+from warmup.data.examples import Example
 from warmup.data.load import load_splits, split_off
+from warmup.data.texts import listing
 
 
 @pytest.mark.parametrize(("count", "fraction", "size"), [(16, 0.1, 2), (14, 0.1, 1), (3, 0.5, 2), (10, 0.0, 0)])

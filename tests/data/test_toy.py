@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from warmup.config.schema import OptionsConfig
 from warmup.data.examples import Wording
 from warmup.data.toy import LARGEST, generate
 from warmup.data.toy.translation import ADJECTIVES, ADVERBS, NOUNS, VERBS
@@ -153,6 +154,6 @@ def test_the_answer_cannot_be_guessed() -> None:
 
 
 def test_questions_are_short() -> None:
-    wording = Wording("logiqa", "{question} {options} {text}", "{answer}")
+    wording = Wording("logiqa", "{question} {options} {text}", "{answer}", options=OptionsConfig("options", "answer"))
     for record in generate("logiqa", 300, seed=0):
         assert len(wording.example(record, "toy").prompt.split()) <= 45

@@ -16,6 +16,7 @@ def scored(
     sources: Sequence[str] | None = None,
     language: str | None = None,
     evaluation: EvaluationConfig | None = None,
+    options: Sequence[Sequence[str]] | None = None,
 ) -> Evaluation:
     settings = ScoringSettings(language, "cpu", evaluation or EvaluationConfig())
-    return compute_metrics(metrics, Texts(predictions, references, sources), settings)
+    return compute_metrics(metrics, Texts(predictions, references, sources, options), settings)

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from tests.reporting.conftest import Write
 from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
 from warmup.reporting.tables.cells import columns
 from warmup.reporting.tables.layout import Table, report_on
 from warmup.reporting.tables.paper import PAIRS, paper_table_of

@@ -8,7 +8,8 @@ import pytest
 
 from tests.reporting.conftest import Write
 from tests.test_train_command import command, error_line
-from warmup.config.checks import check_value, run_folders
+from warmup.config.cross_checks import run_folders
+from warmup.config.fields import check_value
 from warmup.config.schema import Config
 from warmup.errors import UserError
 

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from tests.reporting.conftest import Write
 from warmup.command_line import prepare
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
 from warmup.reporting.tables.layout import report_on
 from warmup.reporting.tables.paper import PAIRS
 from warmup.runs.finding import Run, find_runs, group_by, newest_runs

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
-from warmup.config.explain import CONF
+from warmup.config.groups import CONF
 from warmup.config.schema import Config
 from warmup.data.load import load_splits
 from warmup.errors import UserError

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from warmup.answering.marginal import best, score_candidates
 from warmup.config.schema import EvaluationConfig
-from warmup.data.examples import Example, Wording
+from warmup.config.templates import check_option_template
+from warmup.data.examples import Example, Wording, options_of_all
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, sample_warmups
 from warmup.models.checkpoint_settings import Limits
@@ -47,37 +48,41 @@ class Answerer:
     def answer(self, examples: Sequence[Example], split: str, wording: Wording) -> tuple[list[Answer], float]:
         """Answers in the order of `examples`, shared out over all processes, and the seconds it took.
 
-        With `evaluation.num_warmups` above 1, a question with four options is answered by scoring them, with and
-        without warmups.
+        With `evaluation.num_warmups` above 1, a question with options is answered by scoring them, with and without
+        warmups.
 
         Raises:
             UserError: its options cannot be worded without the record.
         """
         sources = encode_sources(self.backbone, examples, self.limits.source, split)
-        options = wording.options() if wording.task == "logiqa" and self.evaluation.num_warmups > 1 else None
+        options = None
+        if wording.options is not None and self.evaluation.num_warmups > 1:
+            check_option_template(wording.target_template, wording.options.answer or "")
+            options = options_of_all(examples)
         return self.answer_encoded(sources, split, options)
 
     def answer_encoded(
-        self, sources: Sequence[list[int]], split: str, options: Sequence[str] | None = None
+        self, sources: Sequence[list[int]], split: str, options: Sequence[Sequence[str]] | None = None
     ) -> tuple[list[Answer], float]:
-        """The same for sources that are token ids already, and the worded options to choose from."""
+        """The same for sources that are token ids already, and the worded options of each."""
         started = time.monotonic()
         cpu = next(self.backbone.model.parameters()).device.type == "cpu"
-        with PartialState(cpu=cpu).split_between_processes(list(sources)) as share:
-            answers = self.decode(share, f"decoding {split}", options)
+        with PartialState(cpu=cpu).split_between_processes(list(range(len(sources)))) as share:
+            offered = options and [options[index] for index in share]
+            answers = self.decode([sources[index] for index in share], f"decoding {split}", offered)
         if PartialState().num_processes > 1:
             answers = gather_object(answers)
         return answers, time.monotonic() - started
 
     @torch.no_grad()
     def decode(
-        self, sources: Sequence[list[int]], description: str, options: Sequence[str] | None = None
+        self, sources: Sequence[list[int]], description: str, options: Sequence[Sequence[str]] | None = None
     ) -> list[Answer]:
         """Answer each source in this process, in the order given; batches are sorted by length to save padding.
 
         Args:
             description: of the bar, which shows inputs per second and the time left.
-            options: the answers to choose from, by their marginal likelihood over `evaluation.num_warmups` warmups;
+            options: of each source the answers to choose from, by their marginal likelihood over `num_warmups` warmups;
                 None writes the answer.
         """
         answers: dict[int, Answer] = {}
@@ -86,7 +91,10 @@ class Answerer:
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
             for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):
-                written = self.write_answers(encoded) if options is None else self.choose_options(encoded, options)
+                if options is None:
+                    written = self.write_answers(encoded)
+                else:
+                    written = self.choose_options(encoded, [options[index] for index in chosen])
                 answers.update(zip(chosen, written, strict=True))
         return [answers[index] for index in range(len(sources))]
 
@@ -123,18 +131,17 @@ class Answerer:
             answers.append(Answer(self._text(row[choice.warmup]), self._text(written[choice.candidate])))
         return answers
 
-    def choose_options(self, encoded: Encoded, options: Sequence[str]) -> list[Answer]:
+    def choose_options(self, encoded: Encoded, options: Sequence[Sequence[str]]) -> list[Answer]:
         """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
         end = self.backbone.tokenizer.eos_token_id
-        rows = [[*text_ids(self.backbone.tokenizer, option), end] for option in options]
+        rows = [[[*text_ids(self.backbone.tokenizer, option), end] for option in own] for own in options]
         warmups = None if self.limits.warmup is None else self.draw(encoded, self.evaluation.num_warmups)
-        scored = score_candidates(self.backbone, encoded, warmups, [rows] * len(encoded.ids))
-        choices = [best(scores) for scores in scored]
+        choices = [best(scores) for scores in score_candidates(self.backbone, encoded, warmups, rows)]
         if warmups is None:
-            return [Answer(None, options[choice.candidate]) for choice in choices]
+            return [Answer(None, own[choice.candidate]) for own, choice in zip(options, choices, strict=True)]
         return [
-            Answer(self._text(drawn[choice.warmup]), options[choice.candidate])
-            for drawn, choice in zip(_token_rows(warmups), choices, strict=True)
+            Answer(self._text(drawn[choice.warmup]), own[choice.candidate])
+            for drawn, own, choice in zip(_token_rows(warmups), options, choices, strict=True)
         ]
 
     def draw(self, encoded: Encoded, count: int) -> Warmups:

@@ -6,7 +6,6 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -17,17 +16,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from warmup.config.checks import range_in_words
+from warmup.config.fields import range_in_words
+from warmup.config.groups import CONF, config_groups
 from warmup.errors import UserError, nearest, wrong_value
 
-CONF = Path(__file__).parents[2] / "conf"
 TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-
-
-def config_groups() -> dict[str, list[str]]:
-    """Each configuration group and its choices, read off the `conf` folder."""
-    folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "hydra"]
-    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
 
 
 def explain_composition(arguments: Sequence[str], multirun: bool, error: Exception) -> UserError:

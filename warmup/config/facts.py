@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+from warmup.config.architectures import ARCHITECTURES
+from warmup.config.task import TaskConfig
 
 
 class MetricFacts(Protocol):
     """What a configuration must know of a metric; `warmup.metrics.metric.Metric` says what each of these is."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str: ...  # noqa: D102
 
     @property
-    def score_names(self) -> list[str]: ...
+    def score_names(self) -> list[str]: ...  # noqa: D102
 
     @property
-    def tasks(self) -> tuple[str, ...]: ...
+    def tasks(self) -> tuple[str, ...]: ...  # noqa: D102
 
     @property
-    def loads_model(self) -> bool: ...
+    def needs_labels(self) -> bool: ...  # noqa: D102
 
     @property
-    def model_key(self) -> str: ...
+    def loads_model(self) -> bool: ...  # noqa: D102
+
+    @property
+    def model_key(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The registered metrics by name, in the order in which tables show their scores."""
+    """The registered metrics by name, in the order in which tables show their scores; and the types of fresh models.
+
+    `architectures`: each with whether it has dropout.
+    """
 
     metrics: Mapping[str, MetricFacts]
+    architectures: Mapping[str, bool] = field(default_factory=lambda: ARCHITECTURES)
 
-    def metrics_for(self, task: str) -> list[str]:
+    def metrics_for(self, task: TaskConfig) -> list[str]:
         """The names of the metrics that a task may be scored with, its own before those of other tasks too.
 
-        A custom task may use any of them.
+        A task with options is scored by labels; one that no metric names, such as a custom task, by any metric.
         """
-        suited = [metric for metric in self.metrics.values() if task == "custom" or task in metric.tasks]
-        return [metric.name for metric in sorted(suited, key=lambda metric: task not in ("custom", *metric.tasks[:1]))]
+        every = list(self.metrics.values())
+        if task.options.answer is not None:
+            return [metric.name for metric in every if metric.needs_labels]
+        suited = [metric for metric in every if task.name in metric.tasks]
+        suited.sort(key=lambda metric: metric.tasks[0] != task.name)
+        return [metric.name for metric in suited or every]
 
     def selection_scores(self, metrics: list[str]) -> list[str]:
         """The scores of `metrics` that may pick a checkpoint: a metric that loads a model is too slow for every one."""

@@ -42,12 +42,12 @@ def record_fields(key: str, template: str) -> list[str]:
     return names
 
 
-def check_option_template(template: str) -> None:
-    """The four options of a question can only be scored if each is worded by its letter alone.
+def check_option_template(template: str, answer: str) -> None:
+    """The options of a question can only be scored if each is worded by its label alone.
 
     Raises:
-        UserError: `template`, the value of task.target_template, holds another field of the record.
+        UserError: `template`, the value of task.target_template, holds another field of the record than `answer`.
     """
-    if record_fields("task.target_template", template) != ["answer"]:
-        allowed = "a text with {answer} as its only field, since evaluation.num_warmups above 1 scores each answer"
+    if record_fields("task.target_template", template) != [answer]:
+        allowed = f"a text with {{{answer}}} as its only field, since evaluation.num_warmups above 1 scores each answer"
         raise wrong_value("task.target_template", template, allowed)

@@ -17,9 +17,9 @@ import datasets
 from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
-from warmup.data.examples import listing
 from warmup.data.hub_access import hub_answers
 from warmup.data.local import LocatedRecord, read_table, read_text
+from warmup.data.texts import listing
 from warmup.errors import UserError, nearest, wrong_value
 
 
@@ -77,7 +77,7 @@ def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]
         allowed = f"{listing([*names, 'null'])} ({split.path} was written by save_to_disk, which keeps one alone)"
         raise wrong_value(f"{key}.name", split.name, allowed, nearest(split.name, names))
     lengths = {name: len(part) for name, part in parts.items()}
-    chosen = [parts[name].select(range(start, end)) for name, start, end in _parts(split.split, lengths)]
+    chosen = [parts[name].select(range(start, end)) for name, start, end in _chosen_parts(split.split, lengths)]
     return _numbered(datasets.concatenate_datasets(chosen), split)
 
 
@@ -120,7 +120,7 @@ def _has_options(builder: datasets.DatasetBuilder) -> bool:
 
 
 def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
-    named = {name for name, _, _ in _parts(split.split, dict.fromkeys(splits, 10**9))}
+    named = {name for name, _, _ in _chosen_parts(split.split, dict.fromkeys(splits, 10**9))}
 
     def read(name: str) -> Iterator[LocatedRecord]:
         for file in splits[name]:
@@ -135,7 +135,7 @@ def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, 
                 yield from read(split.split)
                 return
             found = {name: list(read(name)) if name in named else [] for name in splits}
-            for name, start, end in _parts(split.split, {name: len(part) for name, part in found.items()}):
+            for name, start, end in _chosen_parts(split.split, {name: len(part) for name, part in found.items()}):
                 yield from found[name][start:end]
         except UserError as error:
             raise UserError(f"{key}.path={split.path} cannot be read: {error}") from error
@@ -143,7 +143,7 @@ def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, 
     return rows()
 
 
-def _parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, int, int]]:
+def _chosen_parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, int, int]]:
     """What "train[:10%]+test" chooses: names of splits, each with the first record and the one behind the last."""
     parts = datasets.ReadInstruction.from_spec(chosen).to_absolute(lengths)
     return [(part.splitname, part.from_, part.to) for part in parts]

@@ -24,7 +24,9 @@ def parse_json(text: str, where: str) -> Any:
         UserError: it is no JSON, is nested too deeply, or an object names a key twice.
     """
     try:
-        return json.loads(text, object_pairs_hook=_record, parse_int=_integer, parse_float=_decimal)
+        return json.loads(
+            text, object_pairs_hook=_without_repeated_keys, parse_int=_integer, parse_float=_finite_decimal
+        )
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if "\n" in text else ""  # inside an array of many lines
         raise UserError(f"{where}{line}: not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from error
@@ -34,7 +36,7 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where}: the key '{error}' is there twice in one record") from error
 
 
-def _record(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
@@ -49,6 +51,6 @@ def _integer(digits: str) -> int | str:
         return digits
 
 
-def _decimal(digits: str) -> float | str:
+def _finite_decimal(digits: str) -> float | str:
     value = float(digits)
     return value if math.isfinite(value) else digits  # 1e999

@@ -9,14 +9,15 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from warmup.config.data import SPLITS
 from warmup.config.schema import DataConfig, HubData, LocalData, TaskConfig, ToyData
 from warmup.data import hub, local, toy
-from warmup.data.examples import EmptyText, Example, Wording, listing, missing_field
+from warmup.data.examples import Example, Wording
 from warmup.data.local import LocatedRecord
+from warmup.data.texts import EmptyText, listing, missing_field
 from warmup.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass
@@ -113,7 +114,7 @@ def _toy_splits(task: TaskConfig, data: ToyData, wording: Wording, needed: Seque
 def _check_toy_fields(task: TaskConfig, wording: Wording) -> None:
     """Toy records have the fields of the task's own wording; another wording needs data of its own."""
     has = list(toy.generate(task.name, 1, 0)[0])
-    for name in wording.source_fields + wording.target_fields:
+    for name in wording.record_fields():
         if name not in has:
             raise UserError(
                 f"the task reads a field '{name}', but data=toy makes up only {listing(has)} for task={task.name}; "
@@ -196,7 +197,7 @@ def _hub_split(data: HubData, wording: Wording, split: str) -> list[Example]:
 
 
 def _check_fields(fields: Mapping[str, str], wording: Wording, key: str) -> None:
-    known = wording.source_fields + wording.target_fields
+    known = wording.record_fields()
     for name in fields:
         if name not in known:
             raise UserError(
@@ -209,15 +210,17 @@ def _word(
 ) -> Example:
     """Word one record after taking each field from the column that `fields` names."""
     record, where = row
-    used = wording.source_fields + (wording.target_fields if with_target else [])
-    values = {name: _column(record, fields[name], key, where) if name in fields else record.get(name) for name in used}
+    used = wording.record_fields(with_target)
+    values = {
+        name: _column_value(record, fields[name], key, where) if name in fields else record.get(name) for name in used
+    }
     for name in used:
         if name not in fields and name not in record:
             raise missing_field(name, record, where, key)
     return wording.example(values, where, with_target)
 
 
-def _column(record: Mapping[str, Any], column: str, key: str, where: str) -> Any:
+def _column_value(record: Mapping[str, Any], column: str, key: str, where: str) -> Any:
     """The value of a column; dots reach into nested ones ("translation.de")."""
     if column in record:
         return record[column]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import gzip
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from pyarrow import parquet
 
 from warmup.data.json_text import parse_json
 from warmup.data.text_lines import opened, text_lines
-from warmup.errors import UserError, nearest
+from warmup.errors import UserError
+from warmup.files import check_file
 
 log = logging.getLogger(__name__)
 LocatedRecord = tuple[dict[str, Any], str]  # a record, and where it came from: "train.jsonl, line 7"
@@ -87,23 +87,6 @@ def read_parallel(source: str, target: str, source_field: str, target_field: str
             "line n of one must belong to line n of the other"
         )
     return _parallel_rows(source, target, source_field, target_field)
-
-
-def check_file(path: str) -> str:
-    """`path` with `~` filled in; a `UserError` unless it is a file, naming the nearest file of that folder."""
-    path = os.path.expanduser(path)
-    folder = os.path.dirname(path) or "."
-    if os.path.isdir(path):
-        raise UserError(
-            f"{path} is a folder; name a file in it, or load the folder with data=hub data.train.path={path}"
-        )
-    if not os.path.isdir(folder):
-        raise UserError(f"{path}: no such file, and no folder {folder}")
-    if not os.path.exists(path):
-        raise UserError(f"{path}: no such file{nearest(os.path.basename(path), os.listdir(folder))}")
-    if not os.access(path, os.R_OK):
-        raise UserError(f"{path}: no permission to read this file")
-    return path
 
 
 def _parallel_rows(source: str, target: str, source_field: str, target_field: str) -> Iterator[LocatedRecord]:
@@ -178,12 +161,12 @@ def _records(rows: Iterator[Cells], path: str) -> Iterator[LocatedRecord]:
             header = [] if empty else _header(cells, where)
             one_column = bool(header) and not any(header[1:])
         elif one_column:
-            yield _record(header, cells or [""], where), where
+            yield _named_cells(header, cells or [""], where), where
         elif empty:
             empty_rows += [(cells, where)] if len(cells) > 1 else []
         else:
             for row in [*empty_rows, (cells, where)]:
-                yield _record(header, *row), row[1]
+                yield _named_cells(header, *row), row[1]
             empty_rows = []
     if empty_rows:
         log.warning("%s: the last %d rows have no value in any column and are left out", path, len(empty_rows))
@@ -197,7 +180,7 @@ def _header(cells: list[str], where: str) -> list[str]:
     return header
 
 
-def _record(header: list[str], cells: list[str], where: str) -> dict[str, str]:
+def _named_cells(header: list[str], cells: list[str], where: str) -> dict[str, str]:
     """The named cells of one row.
 
     The first column may go without a name: data frames write the rows' own names there. Any other must be empty, as

@@ -7,7 +7,7 @@ from typing import Any
 
 from warmup.answering.answerer import Answer
 from warmup.answering.substitution import Substitution
-from warmup.data.examples import Example
+from warmup.data.examples import Example, options_of_all
 from warmup.metrics.evaluation import Evaluation, compute_metrics
 from warmup.metrics.metric import ScoringSettings, Texts
 
@@ -36,4 +36,5 @@ def score_substitution(
 
 
 def _texts(predictions: Sequence[str], examples: Sequence[Example]) -> Texts:
-    return Texts(predictions, [example.target or "" for example in examples], [example.source for example in examples])
+    references, sources = [example.target or "" for example in examples], [example.source for example in examples]
+    return Texts(predictions, references, sources, options_of_all(examples))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # numpy takes a while, and --help need not wait for it
 class Texts:
     """What is scored: one text per example in each list, in one order; `sources` is None where nobody gave any.
 
+    Attributes:
+        options: the labels that each example's prediction is one of; None where the references say which there are.
+
     Raises:
         ValueError: the lists differ in length.
     """
@@ -31,12 +34,26 @@ class Texts:
     predictions: Sequence[str]
     references: Sequence[str]
     sources: Sequence[str] | None = None
+    options: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.predictions) == len(self.references) == len(self.sources or self.references):
             given = {"predictions": self.predictions, "references": self.references, "sources": self.sources or []}
             lengths = ", ".join(f"{len(texts)} {name}" for name, texts in given.items())
             raise ValueError(f"{lengths}: there must be one of each per example")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What predictions are held against, one reference an example; `options` as in `Texts`.
+
+    Attributes:
+        target_language: the references' language by code or name; picks BLEU's tokenizer.
+    """
+
+    references: Sequence[str]
+    target_language: str | None = None
+    options: Sequence[Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)

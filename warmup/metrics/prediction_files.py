@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from warmup.data.examples import listing, text_of
+from warmup.data.json_text import parse_json
 from warmup.data.local import read_table, read_text, table_kind
+from warmup.data.texts import listing, text_of
 from warmup.errors import UserError
 from warmup.metrics.metric import Texts
 
@@ -38,7 +39,7 @@ def read_scorable(predictions: str, references: str | None, sources: str | None)
     for path, texts in ((references, truths), (sources, origins)):
         if path and texts is not None and len(texts) != len(answers):
             raise _uneven(predictions, len(answers), path, len(texts))
-    return Texts(answers, truths, origins)
+    return Texts(answers, truths, origins, _options(predictions))
 
 
 def _texts_of(path: str, field: str) -> list[str]:
@@ -65,6 +66,26 @@ def _text(record: Mapping[str, Any], field: str, where: str) -> str:
         other = "" if field == "prediction" else f"; they may also come from a file of their own, {field}s=FILE"
         raise UserError(f"{where}: no field '{field}', only {listing(present)}{other}")
     return text_of(value, f"{where}: field '{field}'")
+
+
+def _options(path: str) -> list[tuple[str, ...]] | None:
+    if not table_kind(path) or not _has_field(path, "options"):
+        return None
+    return [options_of(record, where) for record, where in read_table(path)]
+
+
+def options_of(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The worded options that a line of `predictions.jsonl` says its answer was to be chosen from.
+
+    Raises:
+        UserError: they are no list of texts; the line begins with `where`.
+    """
+    value = record.get("options")
+    if isinstance(value, str):
+        value = parse_json(value, f"{where}: options")  # CSV has no lists
+    if not isinstance(value, list) or not value:
+        raise UserError(f"{where}: options is {value!r}; allowed: a list of texts")
+    return tuple(text_of(option, f"{where}: an option").strip() for option in value)
 
 
 def _uneven(predictions: str, answered: int, path: str, given: int) -> UserError:

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warmup.metrics.metric import ScoringSettings, SufficientStatistics, Texts, mean_of_examples
+from warmup.metrics.metric import Expected, ScoringSettings, SufficientStatistics, Texts, mean_of_examples
 from warmup.metrics.registry import metric_of
 
 Array = npt.NDArray[np.float64]
@@ -94,17 +94,15 @@ def compare_systems(
     score: str,
     baseline: Sequence[Sequence[str]],
     system: Sequence[Sequence[str]],
-    references: Sequence[str],
-    target_language: str | None = None,
+    expected: Expected,
     segments: tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]] | None = None,
 ) -> PairedComparison:
     """Test the difference between two systems that answered the same examples.
 
     Args:
         score: the name of a score of a registered metric; of another one, `segments` are enough.
-        baseline, system: predictions, one list a seed, seed beside seed; each as long as `references`.
-        references: one string per example, in the predictions' order.
-        target_language: a language's code or name; picks BLEU's tokenizer.
+        baseline, system: predictions, one list a seed, seed beside seed; each as long as the references.
+        expected: the references, in the predictions' order.
         segments: of the baseline and of the system each example's score, one list a seed, as `segment_scores.json` of a
             run has them under `score`; for the metrics whose own `statistics` are None, and ignored by the others.
 
@@ -112,14 +110,14 @@ def compare_systems(
         NoExampleScores: such a metric, without `segments`.
         ValueError: lists of different length, no example, no seed.
     """
-    n, seeds = len(references), len(baseline)
+    n, seeds = len(expected.references), len(baseline)
     if not n or not baseline or seeds != len(system):
         raise ValueError(f"{seeds} and {len(system)} seeds, {n} examples: as many seeds each, and at least one")
     given = [len(row) for rows in (baseline, system, *(segments or ())) for row in rows]
     if len(given) % (2 * seeds) or set(given) != {n}:
         raise ValueError(f"{score}: every seed must have one output for each of the {n} references")
-    metric, settings = metric_of(score), ScoringSettings(target_language)
-    texts = [Texts(row, references) for row in (*baseline, *system)]
+    metric, settings = metric_of(score), ScoringSettings(expected.target_language)
+    texts = [Texts(row, expected.references, None, expected.options) for row in (*baseline, *system)]
     found = [statistic for text in texts if metric and (statistic := metric.statistics(text, settings))]
     if not found:
         if segments is None:

@@ -69,7 +69,7 @@ class CheckpointSettings:
         for name, limit in vars(limits).items():
             if limit is not None and limit < 1:
                 raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
-        return cls(limits, _part(Wording, content["wording"], f"{file}: wording"))
+        return cls(limits, _part(Wording, _with_options(content["wording"]), f"{file}: wording"))
 
     def write(self, checkpoint: Path) -> None:
         """Into the folder of a checkpoint."""
@@ -99,6 +99,13 @@ class CheckpointSettings:
         other = [f"{key} is {used!r}, not {given!r}" for key, used, given in pairs if used != given]
         if other:
             log.warning("the checkpoint answers as it was trained: %s", "; ".join(other))
+
+
+def _with_options(wording: Any) -> Any:
+    """Versions that gave no task but LogiQA options did not write which they were."""
+    if not isinstance(wording, Mapping) or "options" in wording or wording.get("task") != "logiqa":
+        return wording
+    return {**wording, "options": {"field": "options", "answer": "answer", "labels": ["A", "B", "C", "D"]}}
 
 
 def _part(kind: type[Part], content: Any, where: str) -> Part:

@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from warmup.config.checks import needed_splits
+from warmup.config.data import needed_splits
 from warmup.config.facts import Facts
 from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError

@@ -10,6 +10,7 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from warmup.errors import UserError
+from warmup.metrics.metric import Expected
 from warmup.metrics.registry import score_title
 from warmup.metrics.significance import NoExampleScores, PairedComparison, compare_systems
 from warmup.runs.comparison import Row
@@ -57,8 +58,7 @@ def _test(row: Row) -> PairedComparison:
             row.metric,
             [found.predictions for found in answers[0]],
             [found.predictions for found in answers[1]],
-            answers[0][0].references,
-            target_language_of(pairs[0][0]),
+            Expected(answers[0][0].references, target_language_of(pairs[0][0]), answers[0][0].options),
             (baseline_segments, system_segments) if baseline_segments and system_segments else None,
         )
     except NoExampleScores as error:

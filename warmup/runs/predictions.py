@@ -11,10 +11,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from warmup.data.examples import Example, text_of
+from warmup.data.examples import Example, options_of_all
 from warmup.data.local import read_table
+from warmup.data.texts import text_of
 from warmup.errors import UserError
 from warmup.files import write_json_lines
+from warmup.metrics.prediction_files import options_of
 from warmup.runs.file_names import RunFile
 from warmup.runs.finding import Run
 
@@ -30,6 +32,7 @@ class Predictions:
     predictions: Sequence[str]
     references: Sequence[str]  # empty where nobody gave any
     warmups: Sequence[str | None]  # None for an answer that was written without one
+    options: Sequence[Sequence[str]] | None = None  # what each example lets choose from; None without options
 
     @classmethod
     def of(cls, answers: Sequence[Answer], examples: Sequence[Example]) -> Predictions:
@@ -39,6 +42,7 @@ class Predictions:
             [answer.prediction for answer in answers],
             [example.target for example in examples if example.target is not None],
             [answer.warmup for answer in answers],
+            options_of_all(examples),
         )
 
     @property
@@ -48,9 +52,15 @@ class Predictions:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """Each example as a line of the file has it."""
-        columns = {"source": self.sources, "warmup": self.warmups, "prediction": self.predictions}
+        columns: dict[str, Sequence[Any]] = {
+            "source": self.sources,
+            "warmup": self.warmups,
+            "prediction": self.predictions,
+        }
         if self.references:
             columns["reference"] = self.references
+        if self.options is not None:
+            columns["options"] = [list(own) for own in self.options]
         for texts in zip(*columns.values(), strict=True):
             yield dict(zip(columns, texts, strict=True))
 
@@ -75,10 +85,12 @@ class Predictions:
                 key: [text_of(record[key], f"a {key}") for record in records]
                 for key in ("source", "prediction", "reference")
             }
+            offered = "options" in next(iter(records), {})
+            options = [options_of(record, "a line") for record in records] if offered else None
         except (UserError, KeyError) as error:
             cause = f"no {error}" if isinstance(error, KeyError) else str(error)
             raise UserError(f"{path} does not hold a run's answers ({cause})") from error
-        return cls(columns["source"], columns["prediction"], columns["reference"], warmups)
+        return cls(columns["source"], columns["prediction"], columns["reference"], warmups, options)
 
 
 def read_predictions(run: Run) -> Predictions:

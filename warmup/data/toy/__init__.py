@@ -10,10 +10,10 @@ from warmup.errors import UserError
 
 # A custom task has fields of its own; its default wording reads the translation's.
 _RECORDS = {
-    "translation": translation.record,
-    "summarization": summarization.record,
-    "logiqa": logic.record,
-    "custom": translation.record,
+    "translation": translation.sentence_pair,
+    "summarization": summarization.news_report,
+    "logiqa": logic.syllogism,
+    "custom": translation.sentence_pair,
 }
 # Every toy language holds several times as many texts, so drawing without repetition stays quick.
 LARGEST = 1_200_000
@@ -23,8 +23,13 @@ def generate(task_name: str, size: int, seed: int) -> list[dict[str, Any]]:
     """`size` records in the task's own fields, no two with the same text; a shorter list is a prefix of a longer.
 
     Raises:
-        UserError: the toy language is too small for `size`.
+        UserError: the toy language is too small for `size`, or there is none for the task.
     """
+    if task_name not in _RECORDS:
+        raise UserError(
+            f"data=toy makes up no examples for task={task_name}, only for {', '.join(_RECORDS)}; "
+            "give your own data: data=local data.train=FILE"
+        )
     if size > LARGEST:
         raise UserError(
             f"data=toy cannot make up {size} different examples; the largest size possible, "

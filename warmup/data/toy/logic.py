@@ -25,7 +25,7 @@ CATEGORIES = (
 # A, E, I and O are logic's own names of the four forms
 FORMS = {"A": "All {} are {}", "E": "No {} are {}", "I": "Some {} are {}", "O": "Some {} are not {}"}
 # figure: the terms of the two premises, with S and P the subject and predicate of the conclusion, M the middle
-FIGURES = {1: ("MP", "SM"), 2: ("PM", "SM"), 3: ("MP", "MS"), 4: ("PM", "MS")}
+SYLLOGISM_FIGURES = {1: ("MP", "SM"), 2: ("PM", "SM"), 3: ("MP", "MS"), 4: ("PM", "MS")}
 # conclusion: its moods, as forms of the two premises and figure
 MOODS = {
     "A": [("AA", 1)],
@@ -35,7 +35,7 @@ MOODS = {
 }
 
 
-def record(rng: random.Random) -> dict[str, Any]:
+def syllogism(rng: random.Random) -> dict[str, Any]:
     """One question: `text`, `question`, `options` (4), `answer` (0 to 3)."""
     one, other, middle = rng.sample(CATEGORIES, 3)
     both = [(one, other), (other, one)]
@@ -46,7 +46,9 @@ def record(rng: random.Random) -> dict[str, Any]:
     form, subject, predicate = rng.choice(options)
     forms, figure = rng.choice(MOODS[form])
     terms = {"S": subject, "P": predicate, "M": middle}
-    premises = [_say(f, terms[pair[0]], terms[pair[1]]) for f, pair in zip(forms, FIGURES[figure], strict=True)]
+    premises = [
+        _say(f, terms[pair[0]], terms[pair[1]]) for f, pair in zip(forms, SYLLOGISM_FIGURES[figure], strict=True)
+    ]
     rng.shuffle(premises)
     texts = sorted(_say(*option) for option in options)
     return {

@@ -19,7 +19,7 @@ HURT = ("nobody", "two people", "three people", "four people", "five people", "s
 WEATHER = ("dry", "wet", "cold", "mild")
 
 
-def record(rng: random.Random) -> dict[str, str]:
+def news_report(rng: random.Random) -> dict[str, str]:
     """One report and its gist: `document`, `summary`."""
     event, site, day, time = rng.choice(EVENTS), rng.choice(SITES), rng.choice(DAYS), rng.choice(TIMES)
     helpers, hurt = rng.choice(HELPERS), rng.choice(HURT)

@@ -63,7 +63,7 @@ ADVERBS = {
 PLURAL, INDEFINITE, OBJECT, PAST = "ma", "u", "ze", "ko"
 
 
-def record(rng: random.Random) -> dict[str, str]:
+def sentence_pair(rng: random.Random) -> dict[str, str]:
     """One sentence and its translation: `source`, `target`."""
     subject, toyish_subject, plural = _noun_phrase(rng)
     object_, toyish_object, _ = _noun_phrase(rng)

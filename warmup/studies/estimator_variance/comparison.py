@@ -9,7 +9,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from warmup.config.estimators import check_estimator
 from warmup.config.schema import WarmupMethod
 from warmup.errors import UserError
 from warmup.methods.objective import effective_sample_size, posterior_weights
@@ -56,7 +55,7 @@ def method_of(objective: str, baseline: str, sampler: str, count: int) -> Warmup
     choices = {"objective": objective, "baseline": baseline, "num_samples": count, **SAMPLERS[sampler]}
     method = WarmupMethod(max_warmup_tokens=LIMIT, entropy_coef=0.0, **choices)
     try:
-        check_estimator(method)
+        method.check()
     except UserError:
         return None
     return method

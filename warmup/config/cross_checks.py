@@ -1,0 +1,114 @@
+"""What sections of the configuration must agree on, and what each stage needs."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+
+from warmup.config.facts import Facts
+from warmup.config.languages import TOY, resolve_language
+from warmup.config.method import WarmupMethod
+from warmup.config.schema import Config
+from warmup.config.templates import check_option_template
+from warmup.errors import UserError, nearest, wrong_value
+from warmup.files import check_file
+
+
+def check_sections(config: Config, facts: Facts) -> None:
+    """Hold the sections, each good by itself, against each other.
+
+    Raises:
+        UserError: naming the key, what it was and what is allowed.
+    """
+    _check_steps(config)
+    _check_ranked_options(config)
+    for key in facts.model_keys(config.task.metrics):
+        config.evaluation.check_metric_model(key)
+    _check_device(config.device)
+    _check_stage(config)
+
+
+def check_toy_language(config: Config) -> None:
+    """The toy data's language is made up, so it is nobody else's.
+
+    Raises:
+        UserError: a translation of other data keeps it.
+    """
+    task = config.task
+    if (
+        task.name == "translation"
+        and config.data.kind != "toy"
+        and config.run in ("all", "train", "evaluate")
+        and resolve_language("task.target_language", str(task.target_language)) == TOY
+    ):
+        raise wrong_value(
+            "task.target_language",
+            task.target_language,
+            f"the language of your data (data={config.data.kind}), as task.source_language=de task.target_language=en, "
+            "or a preset such as task=translation_de_en",
+        )
+
+
+def _check_steps(config: Config) -> None:
+    steps, method = config.trainer.max_steps, config.method
+    if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
+        raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
+
+
+def _check_ranked_options(config: Config) -> None:
+    answer = config.task.options.answer
+    if answer is not None and config.evaluation.num_warmups > 1 and config.run in ("all", "evaluate"):
+        check_option_template(config.task.target_template, answer)
+
+
+def _check_device(device: str) -> None:
+    if device == "cuda":
+        import torch  # here, since it takes seconds that a typing mistake or --help need not wait for
+
+        if not torch.cuda.is_available():
+            raise wrong_value("device", "cuda", "auto or cpu: this machine has no usable CUDA device")
+
+
+def _check_stage(config: Config) -> None:
+    if config.checkpoint and config.run in ("all", "train"):
+        raise wrong_value(
+            "checkpoint",
+            config.checkpoint,
+            f"with run=evaluate or run=predict only; to train on from a model, model.pretrained={config.checkpoint}",
+        )
+    if config.inputs and config.run != "predict":
+        raise wrong_value("inputs", config.inputs, "with run=predict only")
+    if config.run in ("evaluate", "predict") and not config.checkpoint and not config.model.pretrained:
+        raise UserError(
+            f"checkpoint is not set: run={config.run} needs a trained model, checkpoint=outputs/RUN/model or a hub name"
+        )
+    if config.run == "predict":
+        if not config.inputs:
+            raise UserError("inputs is not set: run=predict answers a file of sources, inputs=FILE")
+        check_file(config.inputs, "inputs")
+    if config.run == "score":
+        if not config.predictions:
+            raise UserError("predictions is not set: run=score scores a file of answers, predictions=FILE")
+        for key in ("predictions", "references", "sources"):
+            if path := getattr(config, key):
+                check_file(path, key)
+    if config.run == "tables":
+        run_folders(config.runs)
+
+
+def run_folders(runs: str | list[str]) -> list[Path]:
+    """The folders that `runs` names: one or a list, each a path or a glob such as outputs/2026-*.
+
+    Raises:
+        UserError: one of them matches no folder.
+    """
+    found = []
+    for name in [runs] if isinstance(runs, str) else runs:
+        path = Path(name).expanduser()
+        matches = [path] if path.exists() else sorted(map(Path, glob.glob(str(path), recursive=True)))
+        folders = [match for match in matches if match.is_dir()]
+        if not folders:
+            beside = [str(entry) for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise wrong_value("runs", name, "a folder that holds runs, a list [a,b] or a glob", nearest(path, beside))
+        found += folders
+    return found

@@ -1,0 +1,23 @@
+"""What the `conf` folder holds: the groups with their choices, and the tasks that there are."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def config_groups() -> dict[str, list[str]]:
+    """Each configuration group and its choices, read off the `conf` folder."""
+    folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "hydra"]
+    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+
+
+@cache
+def task_names() -> tuple[str, ...]:
+    """What the files of conf/task say as `name`, each once: a new task is a new file."""
+    named = (OmegaConf.select(OmegaConf.load(file), "name") for file in sorted((CONF / "task").glob("*.yaml")))
+    return tuple(dict.fromkeys(str(name) for name in named if name))

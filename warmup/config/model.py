@@ -1,0 +1,47 @@
+"""Which model is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from omegaconf import MISSING
+
+from warmup.config.fields import number
+from warmup.errors import nearest, wrong_value
+
+if TYPE_CHECKING:
+    from warmup.config.facts import Facts
+
+
+@dataclass
+class ModelConfig:
+    """Weights from the hub or a folder, or a fresh model of the given size."""
+
+    name: str = MISSING  # the label in tables
+    pretrained: str | None = None  # hub name or folder; None builds a fresh model from the values below
+    revision: str | None = None
+    architecture: str = "t5"  # one of `warmup.models.model_types`
+    vocabulary_size: int = number(2000, 64, 1_000_000)  # of the tokenizer trained on the training split
+    width: int = number(64, 8, 65536)
+    layers: int = number(2, 1, 256)  # of the encoder and of the decoder each, or of the causal LM
+    heads: int = number(4, 1, 256)
+    feed_forward: int = number(128, 8, 262144)
+    dropout: float = number(0.0, 0.0, 0.9)  # above 0 for encoder-decoders alone: the others have none
+
+    def check(self, facts: Facts) -> None:
+        """See that there is such a model.
+
+        Raises:
+            UserError: naming the key.
+        """
+        known = facts.architectures
+        if self.architecture not in known:
+            suggestion = nearest(self.architecture, known)
+            raise wrong_value("model.architecture", self.architecture, ", ".join(known), suggestion)
+        if self.dropout and not known[self.architecture]:
+            having = ", ".join(name for name, has_dropout in known.items() if has_dropout)
+            allowed = f"0 with model.architecture={self.architecture}, which has none ({having} have)"
+            raise wrong_value("model.dropout", self.dropout, allowed)
+        if self.pretrained is None and self.width % self.heads:
+            raise wrong_value("model.width", self.width, f"a multiple of model.heads={self.heads}")
