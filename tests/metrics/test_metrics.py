@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -260,7 +261,7 @@ def test_a_custom_task_is_scored_over_its_own_labels() -> None:
 def test_chance_levels_against_simulation() -> None:
     generator = random.Random(0)
     truths = generator.choices(FOUR_OPTIONS, weights=[4, 3, 2, 1], k=20_000)
-    chance = label_chance(truths, FOUR_OPTIONS)
+    chance = label_chance(truths, [FOUR_OPTIONS] * len(truths))
 
     def simulated(answers: list[str]) -> tuple[float, float]:
         scores = scored(["accuracy", "macro_f1"], answers, truths, truths, None).scores
@@ -272,6 +273,29 @@ def test_chance_levels_against_simulation() -> None:
     assert chance["macro_f1"]["uniform"] < 24  # uneven classes: guessing costs precision, so 25 would be wrong
     majority = simulated(["A"] * len(truths))
     assert (chance["accuracy"]["majority"], chance["macro_f1"]["majority"]) == pytest.approx(majority)
+
+
+def test_chance_levels_of_unequal_numbers_of_options_against_simulation() -> None:
+    generator = random.Random(0)
+    offered = [FOUR_OPTIONS[: generator.choice((2, 3, 4))] for _ in range(20_000)]
+    truths = [generator.choice(own) for own in offered]
+    chance = label_chance(truths, offered)
+    assert chance["accuracy"]["uniform"] == pytest.approx(100 * statistics.fmean(1 / len(own) for own in offered))
+    guesses = [generator.choice(own) for own in offered]
+    found = scored(["accuracy", "macro_f1"], guesses, truths, options=offered)
+    assert found.invalid_answers == 0 and found.chance == chance
+    for name in ("accuracy", "macro_f1"):
+        assert found.scores[name].value == pytest.approx(chance[name]["uniform"], abs=1)
+
+
+def test_labels_are_those_that_are_offered_not_those_that_are_right() -> None:
+    offered = [("no", "yes"), ("no", "yes"), ("no", "yes", "maybe")]
+    found = scored(["accuracy", "macro_f1"], ["yes", "maybe", "yes"], ["yes"] * 3, options=offered)
+    assert found.invalid_answers == pytest.approx(1 / 3)  # "maybe" is none of the second's
+    assert "labels:no,yes,maybe" in found.scores["macro_f1"].signature
+    assert found.scores["macro_f1"].value == pytest.approx(100 * (2 * 2 / 5) / 3)
+    with pytest.raises(UserError, match="the reference of example 2 is 'B'; allowed: one of its options A, C"):
+        scored(["accuracy"], ["A", "A"], ["A", "B"], options=[("A", "C")] * 2)
 
 
 def test_empty_answers_score_zero() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from warmup.errors import wrong_value
 from warmup.metrics.metric import (
     Metric,
     Score,
@@ -36,7 +37,7 @@ class Accuracy(Metric):
         answers, truths, labels = answers_and_labels(texts)
         right = sum(answer == truth for answer, truth in zip(answers, truths, strict=True))
         signature = f"accuracy|{_rule(labels)}"
-        chance = label_chance(truths, labels)[self.name]
+        chance = label_chance(truths, texts.options or [labels] * len(truths))[self.name]
         return {self.name: Score(100 * right / len(truths), signature, chance=chance)}
 
     def statistics(self, texts: Texts, settings: ScoringSettings) -> SufficientStatistics:
@@ -66,7 +67,7 @@ class MacroF1(Metric):
         answers, truths, labels = answers_and_labels(texts)
         value = f1_score(truths, answers, labels=labels, average="macro", zero_division=0)
         signature = f"scikit-learn:{version('scikit-learn')}|average:macro|{_rule(labels)}"
-        chance = label_chance(truths, labels)[self.name]
+        chance = label_chance(truths, texts.options or [labels] * len(truths))[self.name]
         return {self.name: Score(100 * float(value), signature, chance=chance)}
 
     def statistics(self, texts: Texts, settings: ScoringSettings) -> SufficientStatistics:
@@ -92,18 +93,27 @@ def _macro_f1(sums: Array) -> Array:
 def answers_and_labels(texts: Texts) -> tuple[list[str], list[str], list[str]]:
     """Answers and truths as they are compared (stripped, then exactly), and the labels.
 
-    The labels are A to D when every reference is one of them (LogiQA), else those that occur in the references.
+    The labels are all that `texts.options` offer. Without options they are A to D when every reference is one of them
+    (LogiQA), else those that occur in the references.
+
+    Raises:
+        UserError: a reference is none of its example's options.
     """
     answers = [prediction.strip() for prediction in texts.predictions]
     truths = [reference.strip() for reference in texts.references]
-    return answers, truths, FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
+    if texts.options is None:
+        return answers, truths, FOUR_OPTIONS if set(truths) <= set(FOUR_OPTIONS) else sorted(set(truths))
+    for number, (truth, offered) in enumerate(zip(truths, texts.options, strict=True), start=1):
+        if truth not in offered:
+            raise wrong_value(f"the reference of example {number}", truth, f"one of its options {', '.join(offered)}")
+    return answers, truths, list(dict.fromkeys(label for offered in texts.options for label in offered))
 
 
 def share_without_label(texts: Texts) -> float:
-    """The share (0 to 1) of answers that are no label."""
-    answers, _, labels = answers_and_labels(texts)
-    known = set(labels)
-    return sum(answer not in known for answer in answers) / len(answers)
+    """The share (0 to 1) of answers that are none of the labels, or of their example's options."""
+    answers, truths, labels = answers_and_labels(texts)
+    options = texts.options or [labels] * len(truths)
+    return sum(answer not in own for answer, own in zip(answers, options, strict=True)) / len(answers)
 
 
 def _rule(labels: Sequence[str]) -> str:
@@ -111,19 +121,23 @@ def _rule(labels: Sequence[str]) -> str:
     return f"labels:{shown}|no label:wrong|match:exact, stripped"
 
 
-def label_chance(truths: Sequence[str], labels: Sequence[str]) -> dict[str, dict[str, float]]:
+def label_chance(truths: Sequence[str], options: Sequence[Sequence[str]]) -> dict[str, dict[str, float]]:
     """What answers that ignore the question score, in percent.
 
-    "uniform" guesses each of `labels` with equal probability: its accuracy is the exact expectation; its F1 takes
-    each class's expected precision (the class's share) and recall (1 / number of labels). "majority" always gives
-    the most frequent of `truths`: recall 1, precision its share, and no other class is ever right.
+    "uniform" guesses each of an example's `options` with equal probability: its accuracy is the exact expectation, the
+    mean of 1 / number of options; its F1 takes each class's expected right answers and expected answers. "majority"
+    always gives the most frequent of `truths`: recall 1, precision its share, and no other class is ever right.
     """
-    counts = Counter(truths)
-    shares = [counts[label] / len(truths) for label in labels]
-    guess = 1 / len(labels)
-    uniform_f1 = sum(2 * share * guess / (share + guess) for share in shares) / len(labels)
-    majority = max(shares)
+    n, counts = len(truths), Counter(truths)
+    right: dict[str, float] = defaultdict(float)
+    guessed: dict[str, float] = defaultdict(float)
+    for (own, truth), count in Counter(zip(map(tuple, options), truths, strict=True)).items():
+        right[truth] += count / len(own) / n
+        for label in own:
+            guessed[label] += count / len(own) / n
+    uniform_f1 = sum(2 * right[label] / (counts[label] / n + guessed[label]) for label in guessed) / len(guessed)
+    majority = max(counts.values()) / n
     return {
-        "accuracy": {"uniform": 100 * guess * sum(shares), "majority": 100 * majority},
-        "macro_f1": {"uniform": 100 * uniform_f1, "majority": 100 * (2 * majority / (1 + majority)) / len(labels)},
+        "accuracy": {"uniform": 100 * sum(right.values()), "majority": 100 * majority},
+        "macro_f1": {"uniform": 100 * uniform_f1, "majority": 100 * (2 * majority / (1 + majority)) / len(guessed)},
     }

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # numpy takes a while, and --help need not wait for it
 class Texts:
     """What is scored: one text per example in each list, in one order; `sources` is None where nobody gave any.
 
+    `options` are the labels that each example's answer is one of; None where the references say which there are.
+
     Raises:
         ValueError: the lists differ in length.
     """
@@ -31,6 +33,7 @@ class Texts:
     predictions: Sequence[str]
     references: Sequence[str]
     sources: Sequence[str] | None = None
+    options: Sequence[Sequence[str]] | None = None
 
     def __post_init__(self) -> None:
         if not len(self.predictions) == len(self.references) == len(self.sources or self.references):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from warmup.errors import UserError
 from warmup.files import read_json
 from warmup.metrics.registry import score_title
-from warmup.metrics.significance import NoExampleScores, PairedComparison, compare_systems
+from warmup.metrics.significance import NoExampleScores, PairedComparison, TestSet, compare_systems
 from warmup.runs.comparison import Row
 from warmup.runs.finding import Run
 from warmup.runs.predictions import read_predictions
@@ -57,8 +57,7 @@ def _test(row: Row) -> PairedComparison:
             row.metric,
             [found.predictions for found in answers[0]],
             [found.predictions for found in answers[1]],
-            answers[0][0].references,
-            target_language_of(pairs[0][0]),
+            TestSet(answers[0][0].references, target_language_of(pairs[0][0])),
             (baseline_segments, system_segments) if baseline_segments and system_segments else None,
         )
     except NoExampleScores as error:
