@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from tests.metrics.scoring import scored
+from tests.metrics.scoring import compared, scored
 from warmup.command_line import FACTS
 from warmup.metrics import registry
 from warmup.metrics.metric import Metric, Score, ScoreKind, ScoringSettings, SufficientStatistics, Texts
 from warmup.metrics.registry import METRICS, larger_is_better, score_kinds, score_order, score_title
-from warmup.metrics.significance import NoExampleScores, compare_systems
+from warmup.metrics.significance import NoExampleScores
 
 
 class LengthError(Metric):
@@ -57,7 +57,7 @@ def test_a_registered_metric_is_known_everywhere() -> None:
 @pytest.mark.usefixtures("_registered")
 def test_its_own_statistics_are_what_is_tested() -> None:
     references = ["abcd", "ab"] * 10
-    found = compare_systems("length_error", [["abc"] * 20], [references], references)
+    found = compared("length_error", [["abc"] * 20], [references], references)
     assert found.difference == pytest.approx(-100 * 20 / 60) and found.p_value < 0.01
     assert found.p_exact is None and found.low < found.difference < found.high < 0
 
@@ -65,8 +65,8 @@ def test_its_own_statistics_are_what_is_tested() -> None:
 def test_a_score_of_another_version_is_tested_over_what_its_run_kept() -> None:
     answers = [["a"] * 20]
     with pytest.raises(NoExampleScores):
-        compare_systems("unknown", answers, answers, ["a"] * 20)
-    found = compare_systems("unknown", answers, answers, ["a"] * 20, None, ([[1.0] * 20], [[2.0] * 20]))
+        compared("unknown", answers, answers, ["a"] * 20)
+    found = compared("unknown", answers, answers, ["a"] * 20, None, ([[1.0] * 20], [[2.0] * 20]))
     assert found.difference == 1 and found.p_value < 0.01 and larger_is_better("unknown")
 
 

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from tests.metrics.scoring import scored
+from tests.metrics.scoring import compared, scored
 from warmup.metrics import significance
 from warmup.metrics.registry import larger_is_better, score_kinds
-from warmup.metrics.significance import PairedComparison, compare_systems, holm, summarise_seeds
+from warmup.metrics.significance import PairedComparison, TestSet, compare_systems, holm, summarise_seeds
 
 WORDS = ["the", "a", "man", "woman", "dog", "cat", "runs", "eats", "sees", "big", "small", "red", "house", "tree"]
 
@@ -47,7 +47,7 @@ def labels(truths: list[str], share: float, seed: int) -> list[str]:
 def compare_segments(baseline: list[list[float]], system: list[list[float]]) -> PairedComparison:
     n = len(baseline[0])
     empty = [[""] * n] * len(baseline)
-    return compare_systems("rougeL", empty, empty, [""] * n, None, (baseline, system))
+    return compared("rougeL", empty, empty, [""] * n, None, (baseline, system))
 
 
 def test_one_seed_gives_the_p_values_of_the_sacrebleu_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,9 +57,9 @@ def test_one_seed_gives_the_p_values_of_the_sacrebleu_command(tmp_path: Path, mo
         (tmp_path / name).write_text("\n".join(lines) + "\n")
     command = [sys.executable, "-m", "sacrebleu", "references", "-i", "baseline", "system", "-f", "json", "-w", "9"]
     names = {"bleu": "BLEU", "chrf": "chrF2++", "ter": "TER"}
-    found = {score: compare_systems(score, *([o] for o in outputs.values()), references) for score in ("bleu", "chrf")}
+    found = {score: compared(score, *([o] for o in outputs.values()), references) for score in ("bleu", "chrf")}
     monkeypatch.setattr(significance, "_margin", lambda difference: 0.0)  # TER ties often: as the command counts them
-    found["ter"] = compare_systems("ter", *([o] for o in outputs.values()), references)
+    found["ter"] = compared("ter", *([o] for o in outputs.values()), references)
     for test in ("bs", "ar"):
         options = ["-m", *names, "--chrf-word-order", "2", f"--paired-{test}"]
         output = subprocess.run([*command, *options], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
@@ -78,8 +78,8 @@ def test_a_seed_repeated_adds_no_evidence(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 200)
     references = sentences(40)
     baseline, system = noisy(references, 0.5, 1), noisy(references, 0.45, 2)
-    once = compare_systems("chrf", [baseline], [system], references)
-    twice = compare_systems("chrf", [baseline] * 3, [system] * 3, references)
+    once = compared("chrf", [baseline], [system], references)
+    twice = compared("chrf", [baseline] * 3, [system] * 3, references)
     for number in ("baseline", "system", "difference", "low", "high", "p_bootstrap", "p_randomisation"):
         assert getattr(twice, number) == pytest.approx(getattr(once, number)), number
     assert (once.seeds, twice.seeds, once.examples, twice.examples) == (1, 3, 40, 40)
@@ -93,7 +93,7 @@ def test_bleu_of_several_seeds_is_their_mean_and_examples_are_drawn_for_all_seed
     references = sentences(20)
     baseline = [noisy(references, 0.5, seed) for seed in (1, 2)]
     system = [noisy(references, 0.4, seed) for seed in (3, 4)]
-    found = compare_systems("bleu", baseline, system, references, "en")
+    found = compared("bleu", baseline, system, references, "en")
 
     def mean(seeds: list[list[str]], chosen: np.ndarray) -> float:
         def bleu(answers: list[str]) -> float:
@@ -136,7 +136,7 @@ def test_the_bootstrap_against_all_resamples() -> None:
 def test_macro_f1_is_recomputed_for_every_swap() -> None:
     truths = list("ABCDABC")
     baseline, system = list("ABBCAED"), list("ABCDABA")
-    found = compare_systems("macro_f1", [baseline], [system], truths)
+    found = compared("macro_f1", [baseline], [system], truths)
 
     def f1(answers: list[str]) -> float:
         return scored(["macro_f1"], answers, truths, None, None).scores["macro_f1"].value
@@ -156,7 +156,7 @@ def test_macro_f1_is_recomputed_for_every_swap() -> None:
 def test_accuracy_of_one_seed_is_tested_as_mcnemar_does_exactly() -> None:
     truths = random.Random(0).choices("ABCD", k=300)
     baseline, system = labels(truths, 0.4, 1), labels(truths, 0.5, 2)
-    found = compare_systems("accuracy", [baseline], [system], truths)
+    found = compared("accuracy", [baseline], [system], truths)
     pairs = [(b == t, s == t) for b, s, t in zip(baseline, system, truths, strict=True)]
     lost, won = pairs.count((True, False)), pairs.count((False, True))
     assert found.p_exact == pytest.approx(binomtest(won, won + lost).pvalue, rel=1e-9)
@@ -170,7 +170,7 @@ def test_accuracy_of_one_seed_is_tested_as_mcnemar_does_exactly() -> None:
 def test_accuracy_of_several_seeds_is_tested_over_all_swaps(rows: list[list[int]]) -> None:
     """Each row is one example: whether each of three seeds of both systems has it right."""
     answers = [["A" if row[column] else "" for row in rows] for column in range(6)]
-    found = compare_systems("accuracy", answers[:3], answers[3:], ["A"] * len(rows))
+    found = compared("accuracy", answers[:3], answers[3:], ["A"] * len(rows))
     gains = [sum(row[3:]) - sum(row[:3]) for row in rows]
     sums = [abs(np.dot(signs, gains)) for signs in itertools.product([1, -1], repeat=len(rows))]
     assert found.p_exact == pytest.approx(np.mean([value >= abs(sum(gains)) for value in sums]))
@@ -183,7 +183,7 @@ def test_equal_systems_and_single_examples_prove_nothing(score: str, monkeypatch
 
     def compare(baseline: list[str], system: list[str], gain: float) -> PairedComparison:
         segments = [[10.0 * i for i in range(len(baseline))]], [[10.0 * i + gain for i in range(len(baseline))]]
-        return compare_systems(score, [baseline], [system], references[: len(baseline)], "en", segments)
+        return compared(score, [baseline], [system], references[: len(baseline)], "en", segments)
 
     equal = compare(["A", "a big dog"], ["A", "a big dog"], 0.0)
     assert (equal.difference, equal.low, equal.high) == (0, 0, 0)
@@ -223,7 +223,7 @@ def compare_texts(score: str, baseline: list[str], system: list[str], references
             100 * len(set(answer.split()) & set(truth.split())) / len(set(truth.split())) for answer, truth in pairs
         ]
 
-    return compare_systems(score, [baseline], [system], references, "en", ([segments(baseline)], [segments(system)]))
+    return compared(score, [baseline], [system], references, "en", ([segments(baseline)], [segments(system)]))
 
 
 @pytest.mark.parametrize("score", SCORES)
@@ -256,9 +256,9 @@ def test_resampled_differences_that_equal_the_observed_one_count(score: str) -> 
     ones = [sum(swaps) for swaps in itertools.product([0, 1], repeat=8)]
     exact = np.mean([abs(of[8 - n] - of[n]) >= of[6] - of[2] - 1e-9 for n in ones])
     assert exact == pytest.approx(74 / 256)  # two-sided: 2 * (28 + 8 + 1)
-    found = compare_systems(score, [baseline], [system], references, "en")
+    found = compared(score, [baseline], [system], references, "en")
     assert found.p_randomisation == pytest.approx(exact, abs=0.015)
-    mirrored = compare_systems(score, [system], [baseline], references, "en")
+    mirrored = compared(score, [system], [baseline], references, "en")
     assert mirrored.p_randomisation == found.p_randomisation and mirrored.p_bootstrap == found.p_bootstrap
 
 
@@ -285,7 +285,7 @@ def test_p_values_at_their_floor(score: str, monkeypatch: pytest.MonkeyPatch) ->
 def test_chinese_is_cut_as_its_scores_are(language: str | None) -> None:
     references = ["一个男人骑着马。", "两只狗在草地上奔跑！", "这个女人在看书。"]
     answers = ["一个男人骑马。", "两只狗在草地奔跑！", ""]
-    found = compare_systems("bleu", [answers], [references], references, language)
+    found = compared("bleu", [answers], [references], references, language)
     score = scored(["bleu"], answers, references, None, language).scores["bleu"]
     assert found.baseline == pytest.approx(score.value)
     assert f"tok:{'zh' if language else '13a'}" in found.signature
@@ -295,9 +295,9 @@ def test_the_same_call_gives_the_same_numbers_and_the_mirrored_one_the_mirrored(
     truths = random.Random(0).choices("ABCD", k=80)
     systems = [labels(truths, 0.4, 1)], [labels(truths, 0.5, 2)]
     for score in ("accuracy", "macro_f1"):
-        first = compare_systems(score, *systems, truths)
-        assert first == compare_systems(score, *systems, truths)
-        mirrored = compare_systems(score, *systems[::-1], truths)
+        first = compared(score, *systems, truths)
+        assert first == compared(score, *systems, truths)
+        mirrored = compared(score, *systems[::-1], truths)
         assert mirrored.difference == pytest.approx(-first.difference)
         assert (mirrored.low, mirrored.high) == pytest.approx((-first.high, -first.low))
         assert (mirrored.p_value, mirrored.p_bootstrap) == pytest.approx((first.p_value, first.p_bootstrap))
@@ -311,7 +311,7 @@ def _null_segments(generator: np.random.Generator) -> PairedComparison:
 def _null_labels(generator: np.random.Generator) -> PairedComparison:
     truths = generator.choice(list("ABCD"), 80)
     answers = np.where(generator.random((2, 2, 80)) < 0.4, truths, generator.choice(list("ABCDE"), (2, 2, 80)))
-    return compare_systems("accuracy", *answers.tolist(), truths.tolist())
+    return compared("accuracy", *answers.tolist(), truths.tolist())
 
 
 @pytest.mark.parametrize("draw", [_null_segments, _null_labels])
@@ -343,13 +343,13 @@ def test_corpus_scores_of_like_systems_differ_in_one_test_of_twenty(
         else:
             references = sentences(12, generator.getrandbits(30))
             systems = [noisy(references, 0.4, generator.getrandbits(30)) for _ in range(2)]
-        found.append(compare_systems(score, systems[:1], systems[1:], references, "en").p_value)
+        found.append(compared(score, systems[:1], systems[1:], references, "en").p_value)
     assert 0.01 < np.mean(np.array(found) <= 0.05) < 0.09  # three standard errors of 250 pairs
 
 
 def test_a_true_difference_is_found() -> None:
     references = sentences(60)
-    found = compare_systems("bleu", [noisy(references, 0.6, 1)], [noisy(references, 0.2, 2)], references)
+    found = compared("bleu", [noisy(references, 0.6, 1)], [noisy(references, 0.2, 2)], references)
     assert found.low > 0 and found.p_value < 0.001 and found.p_bootstrap < 0.01
 
 
@@ -376,12 +376,19 @@ def test_a_summary_over_seeds() -> None:
     assert summarise_seeds([20.0]) == significance.SeedSummary(20.0, None, 1)
 
 
+def test_an_option_that_no_reference_is_counts_for_macro_f1() -> None:
+    answers, truths = list("AB") * 10, list("AB") * 10
+    offered = TestSet(truths, options=[("A", "B", "X")] * 20)
+    found = compare_systems("macro_f1", [answers[::-1]], [answers], offered)
+    assert found.system == pytest.approx(100 * 2 / 3)  # of three labels one is never right
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     with pytest.raises(ValueError, match="1 and 2 seeds"):
-        compare_systems("bleu", [["a"]], [["a"], ["b"]], ["a"])
+        compared("bleu", [["a"]], [["a"], ["b"]], ["a"])
     with pytest.raises(ValueError, match="0 examples"):
-        compare_systems("bleu", [[]], [[]], [])
+        compared("bleu", [[]], [[]], [])
     with pytest.raises(ValueError, match="one output for each of the 2 references"):
-        compare_systems("accuracy", [["a"]], [["a"]], ["a", "b"])
+        compared("accuracy", [["a"]], [["a"]], ["a", "b"])
     with pytest.raises(ValueError, match="give segments of both"):
-        compare_systems("comet", [["a"]], [["a"]], ["a"])
+        compared("comet", [["a"]], [["a"]], ["a"])

@@ -91,7 +91,7 @@ def _macro_f1(sums: Array) -> Array:
 def answers_and_labels(texts: Texts) -> tuple[list[str], list[str], list[str]]:
     """Answers and truths as they are compared (stripped, then exactly), and the labels.
 
-    The labels are all that the options of any example offer; without options those that the references have.
+    The labels are all that `texts.options` offer; without options those that the references have.
 
     Raises:
         UserError: a reference is none of its example's options.
@@ -107,10 +107,10 @@ def answers_and_labels(texts: Texts) -> tuple[list[str], list[str], list[str]]:
 
 
 def share_without_label(texts: Texts) -> float:
-    """The share (0 to 1) of answers that are no label, or none of their example's."""
-    answers, _, labels = answers_and_labels(texts)
-    offered = texts.options or [labels] * len(answers)
-    return sum(answer not in own for answer, own in zip(answers, offered, strict=True)) / len(answers)
+    """The share (0 to 1) of answers that are none of the labels, or of their example's options."""
+    answers, truths, labels = answers_and_labels(texts)
+    options = texts.options or [labels] * len(truths)
+    return sum(answer not in own for answer, own in zip(answers, options, strict=True)) / len(answers)
 
 
 def _rule(labels: Sequence[str]) -> str:

@@ -24,8 +24,7 @@ if TYPE_CHECKING:  # numpy takes a while, and --help need not wait for it
 class Texts:
     """What is scored: one text per example in each list, in one order; `sources` is None where nobody gave any.
 
-    Attributes:
-        options: the labels that each example's prediction is one of; None where the references say which there are.
+    `options` are the labels that each example's answer is one of; None where the references say which there are.
 
     Raises:
         ValueError: the lists differ in length.
@@ -41,19 +40,6 @@ class Texts:
             given = {"predictions": self.predictions, "references": self.references, "sources": self.sources or []}
             lengths = ", ".join(f"{len(texts)} {name}" for name, texts in given.items())
             raise ValueError(f"{lengths}: there must be one of each per example")
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What predictions are held against, one reference an example; `options` as in `Texts`.
-
-    Attributes:
-        target_language: the references' language by code or name; picks BLEU's tokenizer.
-    """
-
-    references: Sequence[str]
-    target_language: str | None = None
-    options: Sequence[Sequence[str]] | None = None
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from warmup.metrics.metric import Expected, ScoringSettings, SufficientStatistics, Texts, mean_of_examples
+from warmup.metrics.metric import ScoringSettings, SufficientStatistics, Texts, mean_of_examples
 from warmup.metrics.registry import metric_of
 
 Array = npt.NDArray[np.float64]
@@ -86,6 +86,22 @@ class PairedComparison:
         return self.p_randomisation if self.p_exact is None else self.p_exact
 
 
+@dataclass(frozen=True)
+class TestSet:
+    """What both systems answered: its references, one an example.
+
+    Attributes:
+        target_language: a language's code or name; picks BLEU's tokenizer.
+        options: the labels that each example's answer is one of; None where the references say which there are.
+    """
+
+    __test__ = False  # pytest collects what is called so
+
+    references: Sequence[str]
+    target_language: str | None = None
+    options: Sequence[Sequence[str]] | None = None
+
+
 class NoExampleScores(ValueError):
     """A score that is tested over each example's, and nobody gave them."""
 
@@ -94,15 +110,14 @@ def compare_systems(
     score: str,
     baseline: Sequence[Sequence[str]],
     system: Sequence[Sequence[str]],
-    expected: Expected,
+    test_set: TestSet,
     segments: tuple[Sequence[Sequence[float]], Sequence[Sequence[float]]] | None = None,
 ) -> PairedComparison:
     """Test the difference between two systems that answered the same examples.
 
     Args:
         score: the name of a score of a registered metric; of another one, `segments` are enough.
-        baseline, system: predictions, one list a seed, seed beside seed; each as long as the references.
-        expected: the references, in the predictions' order.
+        baseline, system: predictions, one list a seed, seed beside seed; each in the order of `test_set`.
         segments: of the baseline and of the system each example's score, one list a seed, as `segment_scores.json` of a
             run has them under `score`; for the metrics whose own `statistics` are None, and ignored by the others.
 
@@ -110,14 +125,14 @@ def compare_systems(
         NoExampleScores: such a metric, without `segments`.
         ValueError: lists of different length, no example, no seed.
     """
-    n, seeds = len(expected.references), len(baseline)
+    n, seeds = len(test_set.references), len(baseline)
     if not n or not baseline or seeds != len(system):
         raise ValueError(f"{seeds} and {len(system)} seeds, {n} examples: as many seeds each, and at least one")
     given = [len(row) for rows in (baseline, system, *(segments or ())) for row in rows]
     if len(given) % (2 * seeds) or set(given) != {n}:
         raise ValueError(f"{score}: every seed must have one output for each of the {n} references")
-    metric, settings = metric_of(score), ScoringSettings(expected.target_language)
-    texts = [Texts(row, expected.references, None, expected.options) for row in (*baseline, *system)]
+    metric, settings = metric_of(score), ScoringSettings(test_set.target_language)
+    texts = [Texts(row, test_set.references, options=test_set.options) for row in (*baseline, *system)]
     found = [statistic for text in texts if metric and (statistic := metric.statistics(text, settings))]
     if not found:
         if segments is None:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from warmup.errors import UserError
-from warmup.metrics.metric import Expected
 from warmup.metrics.registry import score_title
-from warmup.metrics.significance import NoExampleScores, PairedComparison, compare_systems
+from warmup.metrics.significance import NoExampleScores, PairedComparison, TestSet, compare_systems
 from warmup.runs.comparison import Row
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import SegmentScores
@@ -58,7 +57,7 @@ def _test(row: Row) -> PairedComparison:
             row.metric,
             [found.predictions for found in answers[0]],
             [found.predictions for found in answers[1]],
-            Expected(answers[0][0].references, target_language_of(pairs[0][0]), answers[0][0].options),
+            TestSet(answers[0][0].references, target_language_of(pairs[0][0]), answers[0][0].options),
             (baseline_segments, system_segments) if baseline_segments and system_segments else None,
         )
     except NoExampleScores as error:
