@@ -24,9 +24,7 @@ def parse_json(text: str, where: str) -> Any:
         UserError: it is no JSON, is nested too deeply, or an object names a key twice.
     """
     try:
-        return json.loads(
-            text, object_pairs_hook=_without_repeated_keys, parse_int=_integer, parse_float=_finite_decimal
-        )
+        return json.loads(text, object_pairs_hook=_unrepeated, parse_int=_integer, parse_float=_finite_decimal)
     except json.JSONDecodeError as error:
         line = f", line {error.lineno}" if "\n" in text else ""  # inside an array of many lines
         raise UserError(f"{where}{line}: not JSON: {error.msg.removesuffix(' at')} at column {error.colno}") from error
@@ -36,7 +34,7 @@ def parse_json(text: str, where: str) -> Any:
         raise UserError(f"{where}: the key '{error}' is there twice in one record") from error
 
 
-def _without_repeated_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unrepeated(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     record = dict(pairs)
     if len(record) < len(pairs):
         keys = [key for key, _ in pairs]
