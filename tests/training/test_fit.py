@@ -12,9 +12,11 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, set_seed
 
 from tests.conftest import ARCHITECTURES
+from tests.saved_model import SETTINGS
 from tests.training.tiny_fit import SFT, WARMUP, copy_task, train
 from warmup.config.schema import MethodConfig, TrainerConfig, WarmupMethod
 from warmup.errors import UserError
+from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
 from warmup.training.batches import ShuffledSampler
 from warmup.training.checkpoints import last_checkpoint
@@ -93,7 +95,7 @@ def test_checkpoints_are_plain_models(make_backbone, tmp_path: Path) -> None:
     checkpoint = last_checkpoint(tmp_path / "checkpoints")
     plain = AutoModelForSeq2SeqLM.from_pretrained(checkpoint)
     assert all(torch.equal(v, backbone.model.state_dict()[k]) for k, v in plain.state_dict().items())
-    assert json.loads((checkpoint / "warmup_config.json").read_text()) == {"format": 1}
+    assert CheckpointSettings.read(str(checkpoint)) == SETTINGS
 
 
 def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> None:
@@ -107,7 +109,7 @@ def test_the_best_checkpoint_is_what_remains(make_backbone, tmp_path: Path) -> N
         return next(scores)
 
     config = TrainerConfig(max_steps=6, batch_size=4, evaluate_by="steps", evaluate_every=2)
-    result = fit(backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, score, [])
+    result = fit(backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", SETTINGS, score, [])
     assert result.best_score == 9.0
     assert torch.equal(backbone.model.get_input_embeddings().weight, kept[1])
     assert not torch.equal(kept[1], kept[2])
@@ -117,7 +119,17 @@ def test_early_stopping_ends_a_run_that_gets_no_better(make_backbone, tmp_path: 
     backbone = make_backbone("t5")
     config = TrainerConfig(max_steps=40, batch_size=4, evaluate_by="steps", evaluate_every=2, early_stopping_patience=2)
     result = fit(
-        backbone, SFT, config, copy_task(backbone), tmp_path, 1, "cpu", "accuracy", {}, lambda: {"accuracy": 1.0}, []
+        backbone,
+        SFT,
+        config,
+        copy_task(backbone),
+        tmp_path,
+        1,
+        "cpu",
+        "accuracy",
+        SETTINGS,
+        lambda: {"accuracy": 1.0},
+        [],
     )
     assert result.steps == 6
 
@@ -132,7 +144,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(make_backbone, tmp_pa
     with torch.no_grad():
         backbone.model.get_input_embeddings().weight.fill_(float("nan"))
     with pytest.raises(UserError, match=r"the loss is nan at step 1: try a lower trainer.learning_rate"):
-        fit(backbone, SFT, TrainerConfig(max_steps=2), copy_task(backbone), tmp_path, 1, "cpu", "x", {}, dict, [])
+        fit(backbone, SFT, TrainerConfig(max_steps=2), copy_task(backbone), tmp_path, 1, "cpu", "x", SETTINGS, dict, [])
 
 
 def test_epochs_differ_and_repeat_with_the_seed() -> None:
@@ -158,7 +170,7 @@ def test_a_collapse_is_said_once_with_what_helps(make_backbone, tmp_path: Path, 
     method = WarmupMethod(num_samples=2, max_warmup_tokens=2, sft_steps=0)
     data, score = copy_task(backbone), {"accuracy": 1.0}
     with caplog.at_level(logging.WARNING):
-        fit(backbone, method, config, data, tmp_path, 1, "cpu", "accuracy", {}, lambda: score, [])
+        fit(backbone, method, config, data, tmp_path, 1, "cpu", "accuracy", SETTINGS, lambda: score, [])
     said = [message for message in caplog.messages if "collapsed" in message]
     assert len(said) == 1 and "method.entropy_coef" in said[0] and "method.baseline=mean" in said[0]
 
