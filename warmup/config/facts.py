@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from warmup.config.architectures import ARCHITECTURES
-from warmup.config.task import TaskConfig
 
 
 class MetricFacts(Protocol):
@@ -42,16 +41,16 @@ class Facts:
     metrics: Mapping[str, MetricFacts]
     architectures: Mapping[str, bool] = field(default_factory=lambda: ARCHITECTURES)
 
-    def metrics_for(self, task: TaskConfig) -> list[str]:
+    def metrics_for(self, task: str, has_options: bool) -> list[str]:
         """The names of the metrics that a task may be scored with, its own before those of other tasks too.
 
         A task with options is scored by labels; one that no metric names, such as a custom task, by any metric.
         """
         every = list(self.metrics.values())
-        if task.options.answer is not None:
+        if has_options:
             return [metric.name for metric in every if metric.needs_labels]
-        suited = [metric for metric in every if task.name in metric.tasks]
-        suited.sort(key=lambda metric: metric.tasks[0] != task.name)
+        suited = [metric for metric in every if task in metric.tasks]
+        suited.sort(key=lambda metric: metric.tasks[0] != task)
         return [metric.name for metric in suited or every]
 
     def selection_scores(self, metrics: list[str]) -> list[str]:

@@ -81,6 +81,11 @@ class TaskConfig:
     options: OptionsConfig = field(default_factory=OptionsConfig)  # of a task that is answered by choosing one
     hub: HubSplits = field(default_factory=HubSplits)
 
+    @property
+    def has_options(self) -> bool:
+        """Whether it is answered by choosing one of several options."""
+        return self.options.answer is not None
+
     def check(self, facts: Facts, trains: bool) -> None:
         """See that name, templates, options, metrics and languages go together; `trains`: a checkpoint is picked.
 
@@ -102,7 +107,7 @@ class TaskConfig:
                 raise wrong_value(f"task.{key}", text, "a language, as de or German")
 
     def _check_metrics(self, facts: Facts) -> None:
-        allowed = facts.metrics_for(self)
+        allowed = facts.metrics_for(self.name, self.has_options)
         if not self.metrics:
             raise wrong_value("task.metrics", [], f"at least one of {', '.join(allowed)}")
         for metric in self.metrics:
@@ -115,7 +120,9 @@ class TaskConfig:
     def _check_selection(self, facts: Facts) -> None:
         scores = facts.selection_scores(self.metrics)
         if not scores:
-            quick = [metric for metric in facts.metrics_for(self) if facts.selection_scores([metric])]
+            quick = [
+                metric for metric in facts.metrics_for(self.name, self.has_options) if facts.selection_scores([metric])
+            ]
             allowed = f"one of {', '.join(quick)} among them, to pick the checkpoint"
             raise wrong_value("task.metrics", self.metrics, allowed)
         if self.selection_metric not in scores:

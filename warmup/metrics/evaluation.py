@@ -106,7 +106,8 @@ def check_selection_metric(task: TaskConfig, references: Sequence[str]) -> None:
     reason = evaluation.skipped.get(task.selection_metric)
     if reason is None:
         return
-    suited = [name for name in Facts(METRICS).metrics_for(task) if not METRICS[name].loads_model]
+    allowed = Facts(METRICS).metrics_for(task.name, task.has_options)
+    suited = [name for name in allowed if not METRICS[name].loads_model]
     # chrF++ first: it reads every script, and needs no language
     others = sorted([name for name in suited if name != metric], key=lambda name: name != "chrf")
     other = next((name for name in others if compute_metrics([name], texts, settings).scores), None)

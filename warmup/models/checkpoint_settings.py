@@ -94,7 +94,7 @@ class CheckpointSettings:
         }
         pairs = [(key, getattr(self.limits, name), getattr(asked.limits, name)) for name, key in keys.items()]
         pairs = [pair for pair in pairs if None not in pair]
-        for name in ("source_template", "target_template", "source_language", "target_language"):
+        for name in ("source_template", "target_template", "source_language", "target_language", "options"):
             pairs.append((f"task.{name}", getattr(self.wording, name), getattr(asked.wording, name)))
         other = [f"{key} is {used!r}, not {given!r}" for key, used, given in pairs if used != given]
         if other:
