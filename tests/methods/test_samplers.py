@@ -12,6 +12,7 @@ from tests.methods import batch
 from tests.methods.enumeration import LABELS, LIMIT, ORDINARY, Everything, gradient, sharpen
 from tests.methods.oracle import score
 from warmup.config.schema import WarmupMethod
+from warmup.methods import without_replacement
 from warmup.methods.noise import Noise, input_seeds, invert
 from warmup.methods.objective import log_likelihood
 from warmup.methods.recognition import Recognition
@@ -270,3 +271,12 @@ def test_inversion_draws_every_token_with_its_probability() -> None:
     grid = (torch.arange(1000, dtype=torch.float64) + 0.5) / 1000
     counts = invert(logprob.double().exp().expand(1000, -1), grid).bincount(minlength=4)
     assert counts.tolist() == [500, 0, 300, 200]
+
+
+@pytest.mark.parametrize("excess", [1e-15, 1e-13, 1e-6, 0.05, 1.0, 30.0])
+def test_a_warmup_stands_for_its_probability_over_that_of_being_drawn(excess: float) -> None:
+    """Kool et al., equation 12: log p - log(1 - exp(-exp(log p - kappa)))."""
+    logprob = torch.tensor([[math.log(0.3), float("-inf")]], dtype=torch.float64)
+    found = without_replacement._prior_weight(logprob, logprob[:, :1] - math.log(excess))
+    assert found[0, 0].item() == pytest.approx(math.log(0.3) - math.log(-math.expm1(-excess)), abs=1e-9)
+    assert found[0, 1] == float("-inf")
