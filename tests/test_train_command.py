@@ -334,24 +334,3 @@ def test_wandb_runs_offline_and_leaves_no_key_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
     for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
-
-
-def test_the_answering_snippet_of_the_readme_works(sweep: tuple[Path, str]) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    snippet = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert snippet
-    code = snippet[1].replace("outputs/RUN/model", str(run_of(sweep, "warmup") / "model"))
-    code = re.sub(r'source = ".*"', 'source = "translate English to Toyish: the cats help a dog"', code)
-    scope: dict[str, object] = {}
-    exec(code, scope)  # the README's own words
-    from warmup.answering.answerer import Answerer
-    from warmup.config.schema import EvaluationConfig
-    from warmup.models.checkpoint_settings import CheckpointSettings
-    from warmup.models.loading import load_pretrained
-
-    settings = CheckpointSettings.read(str(run_of(sweep, "warmup") / "model"))
-    assert settings
-    backbone = load_pretrained(str(run_of(sweep, "warmup") / "model"))
-    ids = sum(backbone.family.source_ids(backbone.tokenizer, str(scope["source"]), backbone.separator_id), [])
-    expected = Answerer(backbone, settings.limits, EvaluationConfig()).decode([ids], "test")[0].prediction
-    assert str(scope["answer"]).strip() == expected

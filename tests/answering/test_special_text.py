@@ -86,5 +86,5 @@ def test_options_are_scored_as_the_text_they_are(make_backbone, monkeypatch: pyt
         return score_candidates(*arguments)
 
     monkeypatch.setattr("warmup.answering.answerer.score_candidates", score)
-    answers = answerer(backbone).choose_options(batch, options)
+    answers = answerer(backbone).choose_options(batch, [options] * len(batch.ids))
     assert asked == [[rows] * len(answers)] and all(answer.prediction in options for answer in answers)

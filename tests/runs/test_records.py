@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
-from warmup.answering.decoding import Answer
 
+from warmup.answering.answerer import Answer
 from warmup.config.explain import CONF
 from warmup.data.examples import Example
 from warmup.errors import UserError
