@@ -15,6 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from warmup.command_line import FACTS, prepare
+from warmup.config.architectures import ARCHITECTURES
 from warmup.config.checks import check
 from warmup.config.groups import CONF, task_names
 from warmup.config.schema import (
@@ -126,7 +127,7 @@ def choices_of(key: str) -> tuple[str, ...]:
     if key == "task.name":
         return task_names()
     if key == "model.architecture":
-        return tuple(FACTS.architectures)
+        return tuple(ARCHITECTURES)
     group, _, name = key.rpartition(".")
     kind = MethodConfig if key == "method.name" else GROUPS[f"{group}." if group else ""]
     return next((field.metadata.get("choices", ()) for field in dataclasses.fields(kind) if field.name == name), ())

@@ -18,6 +18,7 @@ from warmup.errors import UserError
 from warmup.metrics.evaluation import check_selection_metric
 from warmup.metrics.labels import label_chance
 from warmup.metrics.overlap import bleu_tokenizer
+from warmup.runs.metrics_records import scored as recorded
 
 FOUR_OPTIONS = ["A", "B", "C", "D"]
 REFERENCES = ["A man rides a horse.", "Two dogs are running in the grass!", "The woman reads a book, slowly."]
@@ -104,7 +105,7 @@ def test_japanese_and_korean_are_cut_into_words_where_their_package_is_there(
     evaluation = scored(["bleu"], CHINESE_PREDICTIONS, CHINESE_REFERENCES, None, language)
     assert "tok:char" in evaluation.scores["bleu"].signature
     assert len(evaluation.notes) == 1 and f"pip install 'sacrebleu[{extra}]'" in evaluation.notes[0]
-    assert evaluation.record()["notes"] == evaluation.notes
+    assert recorded(evaluation)["notes"] == evaluation.notes
 
 
 @pytest.mark.parametrize("language", ["de", "qtz", None])

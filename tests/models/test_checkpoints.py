@@ -18,7 +18,8 @@ from transformers import AutoTokenizer, BartConfig, BartForConditionalGeneration
 from tests.conftest import TEXTS
 from tests.saved_model import SETTINGS
 from warmup.answering.answerer import Answerer
-from warmup.config.schema import ARCHITECTURES, EvaluationConfig, ModelConfig
+from warmup.config.architectures import ARCHITECTURES
+from warmup.config.schema import EvaluationConfig, ModelConfig
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
 from warmup.models.checkpoint_settings import Limits

@@ -19,7 +19,7 @@ from transformers import (
 
 from tests.conftest import TEXTS
 from tests.saved_model import SETTINGS
-from warmup.config.schema import ARCHITECTURES
+from warmup.config.architectures import ARCHITECTURES
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
 from warmup.models.checkpoint_settings import CheckpointSettings

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSeq2SeqLM, StableLmConfig
 
 from warmup.answering.answerer import Answerer
-from warmup.config.schema import ARCHITECTURES, EvaluationConfig
+from warmup.config.architectures import ARCHITECTURES
+from warmup.config.schema import EvaluationConfig
 from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.sft import sft_loss

@@ -26,7 +26,7 @@ def check(composed: DictConfig, facts: Facts) -> Config:
     config.task.check(facts, trains=config.run in ("all", "train"))
     check_toy_language(config)
     config.data.check(config.run, config.task.hub)
-    config.model.check(facts)
+    config.model.check()
     config.method.check()
     config.trainer.check()
     config.evaluation.check()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
-
-from warmup.config.architectures import ARCHITECTURES
 
 
 class MetricFacts(Protocol):
@@ -33,13 +31,9 @@ class MetricFacts(Protocol):
 
 @dataclass(frozen=True)
 class Facts:
-    """The registered metrics by name, in the order in which tables show their scores; and the types of fresh models.
-
-    `architectures`: each with whether it has dropout.
-    """
+    """The registered metrics by name, in the order in which tables show their scores."""
 
     metrics: Mapping[str, MetricFacts]
-    architectures: Mapping[str, bool] = field(default_factory=lambda: ARCHITECTURES)
 
     def metrics_for(self, task: str, has_options: bool) -> list[str]:
         """The names of the metrics that a task may be scored with, its own before those of other tasks too.

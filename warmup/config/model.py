@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
+from warmup.config.architectures import ARCHITECTURES
 from warmup.config.fields import number
 from warmup.errors import nearest, wrong_value
-
-if TYPE_CHECKING:
-    from warmup.config.facts import Facts
 
 
 @dataclass
@@ -29,18 +26,17 @@ class ModelConfig:
     feed_forward: int = number(128, 8, 262144)
     dropout: float = number(0.0, 0.0, 0.9)  # above 0 for encoder-decoders alone: the others have none
 
-    def check(self, facts: Facts) -> None:
+    def check(self) -> None:
         """See that there is such a model.
 
         Raises:
             UserError: naming the key.
         """
-        known = facts.architectures
-        if self.architecture not in known:
-            suggestion = nearest(self.architecture, known)
-            raise wrong_value("model.architecture", self.architecture, ", ".join(known), suggestion)
-        if self.dropout and not known[self.architecture]:
-            having = ", ".join(name for name, has_dropout in known.items() if has_dropout)
+        if self.architecture not in ARCHITECTURES:
+            suggestion = nearest(self.architecture, ARCHITECTURES)
+            raise wrong_value("model.architecture", self.architecture, ", ".join(ARCHITECTURES), suggestion)
+        if self.dropout and not ARCHITECTURES[self.architecture]:
+            having = ", ".join(name for name, has_dropout in ARCHITECTURES.items() if has_dropout)
             allowed = f"0 with model.architecture={self.architecture}, which has none ({having} have)"
             raise wrong_value("model.dropout", self.dropout, allowed)
         if self.pretrained is None and self.width % self.heads:

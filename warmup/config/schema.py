@@ -8,7 +8,6 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from warmup.config.architectures import ARCHITECTURES
 from warmup.config.data import DataConfig, HubData, LocalData, ToyData
 from warmup.config.evaluation import EvaluationConfig
 from warmup.config.fields import choice, folders, number
@@ -20,7 +19,6 @@ from warmup.config.task import OptionsConfig, TaskConfig
 from warmup.config.trainer import TrainerConfig
 
 __all__ = [
-    "ARCHITECTURES",
     "Config",
     "DataConfig",
     "EvaluationConfig",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from warmup.config.facts import Facts
 from warmup.config.schema import TaskConfig
@@ -40,17 +39,6 @@ class Evaluation:
         {"uniform": guessing every label alike, "majority": always the references' most frequent label}.
         """
         return {name: dict(score.chance) for name, score in self.scores.items() if score.chance}
-
-    def record(self) -> dict[str, Any]:
-        """What `metrics.json` says of it."""
-        scores = {name: {"value": score.value, "signature": score.signature} for name, score in self.scores.items()}
-        return {
-            "scores": scores,
-            "chance": self.chance,
-            "skipped": self.skipped,
-            "notes": self.notes,
-            "invalid_answers": self.invalid_answers,
-        }
 
     def segment_scores(self) -> dict[str, list[float]]:
         """Score name -> each example's score, in percent, for the scores that are means over examples."""
