@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.groups import CONF
 from warmup.config.schema import Config
+from warmup.data.examples import Example
 from warmup.data.load import load_splits
 from warmup.errors import UserError
 from warmup.runs.folder import finished
@@ -105,6 +107,16 @@ def test_examples_worded_otherwise_are_another_run(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(toy, "generate", another)
     with pytest.raises(UserError, match="another 'train_examples'"):
         begin(tmp_path / "run", *sizes)
+
+
+def test_other_options_of_a_question_are_another_run(tmp_path: Path) -> None:
+    """The prompt need not show them: what there is to choose from changes chance levels and the ranked answer."""
+    config = configuration()
+    example = Example("q", "q", "A", ("A", "B"))
+    record_inputs(tmp_path, config, {"test": [example]})
+    record_inputs(tmp_path, config, {"test": [example]})
+    with pytest.raises(UserError, match="another 'test_examples'"):
+        record_inputs(tmp_path, config, {"test": [replace(example, options=("A", "B", "C"))]})
 
 
 def pretrained(tmp_path: Path) -> Path:

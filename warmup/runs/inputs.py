@@ -78,7 +78,8 @@ def _refuse_changes(folder: Path, recorded: Mapping[str, str], found: Mapping[st
 def _digest_examples(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
-        digest.update(json.dumps([example.source, example.prompt, example.target]).encode() + b"\n")
+        offered = [] if example.options is None else [example.options]
+        digest.update(json.dumps([example.source, example.prompt, example.target, *offered]).encode() + b"\n")
     return digest.hexdigest()
 
 
