@@ -15,7 +15,7 @@ from transformers import AutoModelForSeq2SeqLM, set_seed
 from tests.conftest import ARCHITECTURES
 from tests.saved_model import SETTINGS
 from tests.training.tiny_fit import SFT, WARMUP, copy_task, job_of, train
-from warmup.config.schema import MethodConfig, TrainerConfig, WarmupMethod
+from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
 from warmup.errors import UserError
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
@@ -90,6 +90,17 @@ def test_the_loss_is_per_target_token_of_the_whole_batch(make_backbone) -> None:
     assert alone.item() == pytest.approx(2 * halved.item())
     expected = backbone.model(**{k: v for k, v in batch.items()}).loss
     assert alone.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_labels_are_smoothed_in_training_and_the_gauge_is_not(make_backbone) -> None:
+    backbone = make_backbone("t5")
+    batch = Collator(backbone)([copy_task(backbone)[index] for index in range(4)])
+    model = MethodModel(backbone, SftMethod(label_smoothing=0.2))
+    logits = backbone.model(**batch).logits.flatten(0, 1)
+    expected = torch.nn.functional.cross_entropy(logits, batch["labels"].flatten(), label_smoothing=0.2)
+    assert model(**batch)["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    plain = torch.nn.functional.cross_entropy(logits, batch["labels"].flatten())
+    assert model.progress.gauges["target_nll"] == [pytest.approx(plain.item(), rel=1e-5), 1]
 
 
 def test_checkpoints_are_plain_models(make_backbone, tmp_path: Path) -> None:

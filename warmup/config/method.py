@@ -29,6 +29,12 @@ class SftMethod(MethodConfig):
     """Supervised fine-tuning: the target straight from the source."""
 
     name: str = choice("sft", "sft")
+    label_smoothing: float = 0.0  # the share of each label that all words of the output layer get alike
+
+    def check(self) -> None:
+        """As the base class says: refuses what would leave nothing of the labels."""
+        if not 0 <= self.label_smoothing < 1:
+            raise wrong_value("method.label_smoothing", self.label_smoothing, "at least 0.0 and below 1.0")
 
 
 @dataclass

@@ -56,15 +56,20 @@ class OutputLayer:
 Loss = Callable[[Totals, slice], Tensor]  # totals [b, G / B] of some inputs, which ones -> their losses [b]
 
 
-def weigh(states: Tensor, layer: OutputLayer, positions: Positions, loss: Loss) -> tuple[Tensor, Totals]:
+def weigh(
+    states: Tensor, layer: OutputLayer, positions: Positions, loss: Loss, smoothing: float = 0.0
+) -> tuple[Tensor, Totals]:
     """The sum of all inputs' losses, differentiable, and the totals [B, G / B] without gradient.
 
     Args:
         states: [N, W] what the output layer reads at each position.
         loss: is called with the totals of a few inputs at a time, which require gradients.
+        smoothing: e of label smoothing (Szegedy et al. 2016, section 7; Vaswani et al. 2017, section 5.4). Each target
+            position adds e (log p(token) - mean_j log p(j)), j over all V rows of the layer, which makes a loss of
+            -log p(token) the cross-entropy with (1 - e) 1[j = token] + e / V. The normaliser cancels out of it.
     """
     record: list[Totals] = []
-    weighing = _Weighing(_Chunks(states, layer, positions), loss, record)
+    weighing = _Weighing(_Chunks(states, layer, positions, smoothing), loss, record)
     value = _Weighed.apply(states, layer.weight, layer.bias, weighing)
     return value, _joined(record)
 
@@ -90,6 +95,9 @@ class _Weighed(torch.autograd.Function):
             weighing.record.append(totals)
             slopes, part = _slopes(totals, weighing.loss, slice(group.first_input, group.last_input))
             value += part
+            for chunk in kept:
+                if chunk.smoothing_loss is not None:
+                    value += chunk.smoothing_loss
             if any(part is not None for part in sums):
                 chunks.backward(group, kept, slopes, *sums)
         ctx.gradients = sums
@@ -130,20 +138,21 @@ class _Chunk:
     drawn: int
     normaliser: Tensor  # [n]
     entropy: Tensor  # [drawn]
+    smoothing_loss: Tensor | None  # [] where labels are smoothed
     logits: Tensor | None  # [n, V], where the chunk is the only one
 
 
 class _Chunks:
     """The output layer at all positions, as many at a time as may be."""
 
-    def __init__(self, states: Tensor, layer: OutputLayer, positions: Positions) -> None:
+    def __init__(self, states: Tensor, layer: OutputLayer, positions: Positions, smoothing: float = 0.0) -> None:
         device = states.device.type
         narrow = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
         self.dtype = torch.get_autocast_dtype(device) if narrow else layer.weight.dtype
         self.wide = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.states, self.weight = states.detach(), layer.weight.detach().to(self.dtype)
         self.bias = None if layer.bias is None else layer.bias.detach().to(self.wide)
-        self.positions, self.forbidden = positions, layer.forbidden
+        self.positions, self.forbidden, self.smoothing = positions, layer.forbidden, smoothing
         self.most_rows = max(1, MOST_LOGITS // layer.weight.shape[0])
 
     def groups(self) -> Iterator[_Group]:
@@ -189,7 +198,9 @@ class _Chunks:
         for rows, drawn in self.chunks(group):
             logits = self.logits(rows, drawn)
             normaliser = logits.logsumexp(-1)
-            logprob = logits.gather(1, self.positions.tokens[rows][:, None]).squeeze(1) - normaliser
+            own = logits.gather(1, self.positions.tokens[rows][:, None]).squeeze(1)
+            logprob = own - normaliser
+            smoothing_loss = self.smoothing * (own - logits.mean(-1))[drawn:].sum() if self.smoothing else None
             probability = (logits[:drawn] - normaliser[:drawn, None]).exp_()
             entropy = normaliser[:drawn] - probability.mul_(logits[:drawn]).sum(-1)
             sequences = self.positions.sequences[rows] - group.first_input * per_input
@@ -197,7 +208,7 @@ class _Chunks:
             sums[1].index_add_(0, sequences[:drawn], logprob[:drawn])
             sums[2].index_add_(0, sequences[:drawn], entropy)
             whole = len(rows) == len(group.order)
-            kept.append(_Chunk(rows, drawn, normaliser, entropy, logits if whole else None))
+            kept.append(_Chunk(rows, drawn, normaliser, entropy, smoothing_loss, logits if whole else None))
         return Totals(*sums.view(3, inputs, per_input)), kept
 
     def backward(
@@ -212,7 +223,8 @@ class _Chunks:
         """Add a group's gradients to `to_states` [N, W], `to_weight` [V, W] and `to_bias` [V].
 
         With p the probabilities, H the entropy, a and e the slopes of a position's log-probability and entropy, the
-        gradient with respect to logit j is a (1[j = token] - p_j) - e p_j (log p_j + H).
+        gradient with respect to logit j is a (1[j = token] - p_j) - e p_j (log p_j + H). Label smoothing of s adds
+        s (1[j = token] - 1 / V) at target positions.
         """
         first = group.first_input * self.positions.sequences_per_input
         for part in kept:
@@ -232,6 +244,9 @@ class _Chunks:
                 gradient[:drawn].mul_(factor).neg_()
                 del factor
             gradient[drawn:].mul_(-slope[drawn:, None])
+            if self.smoothing:
+                gradient[drawn:].sub_(self.smoothing / gradient.shape[1])
+                slope[drawn:] += self.smoothing
             own = self.positions.tokens[rows][:, None]
             gradient.scatter_add_(1, own, slope[:, None])
             if to_bias is not None:

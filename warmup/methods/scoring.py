@@ -171,10 +171,11 @@ def _chosen(
     )
 
 
-def weigh_read(backbone: Backbone, read: Reading, loss: Loss) -> tuple[Tensor, Totals]:
+def weigh_read(backbone: Backbone, read: Reading, loss: Loss, smoothing: float = 0.0) -> tuple[Tensor, Totals]:
     """The sum of a loss over all inputs, differentiable, and the totals [B, K] without gradient.
 
-    `loss` is called with the totals [b, K] of a few inputs at a time, and the slice of the batch that they are.
+    `loss` is called with the totals [b, K] of a few inputs at a time, and the slice of the batch that they are;
+    `smoothing` of the targets' labels is added to it (`output_layer.weigh`).
     """
     order, positions = read.positions()
     device = read.states.device
@@ -183,7 +184,8 @@ def weigh_read(backbone: Backbone, read: Reading, loss: Loss) -> tuple[Tensor, T
     def of_copies(totals: Totals, inputs: slice) -> Tensor:
         return loss(_copied(totals, copies[inputs]), inputs)
 
-    value, totals = weigh(read.states[order.to(device)], _output_layer(backbone, device), positions, of_copies)
+    states, layer = read.states[order.to(device)], _output_layer(backbone, device)
+    value, totals = weigh(states, layer, positions, of_copies, smoothing)
     return value, _copied(totals, copies)
 
 

@@ -9,9 +9,15 @@ from warmup.models.encoding import IGNORED_LABEL, Batch
 from warmup.models.loading import Backbone
 
 
-def sft_loss(backbone: Backbone, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-    """The sum over the batch of -log p(y|x), and the gauges of the step."""
+def sft_loss(backbone: Backbone, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, dict[str, float]]:
+    """The sum over the batch of -log p(y|x), with smoothed labels if asked for, and the gauges of the step.
+
+    Args:
+        smoothing: e, in [0, 1). A token's loss is (1 - e) times its negative log-likelihood, and e times the mean of
+            -log p over all rows of the output layer, as torch's `cross_entropy(label_smoothing=e)` has it. The gauge
+            `target_nll` is of the labels as they are.
+    """
     encoded = backbone.family.encode(backbone.model, batch.input_ids, batch.attention_mask, shared=False)
     read = read_targets(backbone, encoded, batch.labels)
-    total, _ = weigh_read(backbone, read, lambda totals, _: -totals.target_logprob.sum(-1))
-    return total, {"target_nll": total.item() / int((batch.labels != IGNORED_LABEL).sum())}
+    total, totals = weigh_read(backbone, read, lambda part, _: -part.target_logprob.sum(-1), smoothing)
+    return total, {"target_nll": -totals.target_logprob.sum().item() / int((batch.labels != IGNORED_LABEL).sum())}
