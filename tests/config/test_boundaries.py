@@ -103,3 +103,31 @@ def test_dropout_is_refused_where_a_model_has_none(architecture: str) -> None:
     for name in ("t5", "bart"):
         assert composed(f"model.architecture={name}", "model.dropout=0.1")
     assert "did you mean 'llama'?" in error_of("model.architecture=lama")
+
+
+@pytest.mark.parametrize("value", ["-0.1", "1", "1.5", "nan"])
+def test_smoothing_leaves_something_of_the_labels(value: str) -> None:
+    line = error_of("method=sft", f"method.label_smoothing={value}")
+    assert line == f"method.label_smoothing is {float(value)}; allowed: at least 0.0 and below 1.0"
+    assert composed("method=sft", "method.label_smoothing=0.999")
+
+
+def test_smoothing_belongs_to_sft() -> None:
+    assert "it belongs to method=sft" in error_of("method=warmup", "method.label_smoothing=0.1")
+
+
+@pytest.mark.parametrize(
+    ("words", "most"),
+    [
+        ("max_steps=600 evaluate_every=200", "3, the number of evaluations"),
+        ("max_steps=601 evaluate_every=200", "4, the number of evaluations"),
+        ("max_steps=-1 epochs=2.5 evaluate_by=epoch", "3, the number of evaluations"),
+        ("max_steps=600 evaluate_every=100 early_stopping_patience=2", "3: trainer.early_stopping_patience=2 may end"),
+    ],
+)
+def test_no_more_checkpoints_are_averaged_than_there_are(words: str, most: str) -> None:
+    settings = [f"trainer.{word}" for word in words.split()]
+    count = int(most[0])
+    assert composed(*settings, f"trainer.average_checkpoints={count}")
+    line = error_of(*settings, f"trainer.average_checkpoints={count + 1}")
+    assert line.startswith(f"trainer.average_checkpoints is {count + 1}; allowed: 1 to {most}") and "\n" not in line

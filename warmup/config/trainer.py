@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from warmup.config.fields import choice, number
@@ -29,13 +30,14 @@ class TrainerConfig:
     evaluate_every: int = number(100, 1)  # steps, when evaluate_by=steps
     early_stopping_patience: int = number(0, 0)  # evaluations without a better dev score; 0 never stops early
     keep_checkpoints: int = number(1, 1, 1000)  # beside the best one
+    average_checkpoints: int = number(1, 1, 1000)  # the model is the mean of the last N evaluated; 1: the best one
     logging_steps: int = number(10, 1)
 
     def check(self) -> None:
-        """See that steps or epochs say when training ends.
+        """See that steps or epochs say when training ends, and that it evaluates often enough.
 
         Raises:
-            UserError: both do, or neither.
+            UserError: both do, or neither; or there are fewer checkpoints than are to be averaged.
         """
         if self.max_steps == 0:
             raise wrong_value("trainer.max_steps", 0, "-1 (as trainer.epochs says) or at least 1")
@@ -46,3 +48,25 @@ class TrainerConfig:
             )
         if self.max_steps < 0 and self.epochs is None:
             raise UserError("trainer.epochs is not set, and trainer.max_steps=-1 goes by it: give trainer.epochs=VALUE")
+        self._check_average()
+
+    def _check_average(self) -> None:
+        """What the data decides too is checked when training begins."""
+        if self.evaluate_by == "steps" and self.max_steps > 0:
+            self.check_evaluations(math.ceil(self.max_steps / self.evaluate_every))
+        if self.evaluate_by == "epoch" and self.epochs is not None:
+            self.check_evaluations(math.ceil(self.epochs))
+        fewest = self.early_stopping_patience + 1
+        if self.early_stopping_patience and self.average_checkpoints > fewest:
+            reason = f"trainer.early_stopping_patience={self.early_stopping_patience} may end training after so many"
+            raise wrong_value("trainer.average_checkpoints", self.average_checkpoints, f"1 to {fewest}: {reason}")
+
+    def check_evaluations(self, count: int) -> None:
+        """See that a training with `count` evaluations has as many checkpoints as are to be averaged.
+
+        Raises:
+            UserError: it has fewer.
+        """
+        if self.average_checkpoints > count:
+            allowed = f"1 to {count}, the number of evaluations in this training"
+            raise wrong_value("trainer.average_checkpoints", self.average_checkpoints, allowed)

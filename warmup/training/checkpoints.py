@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from warmup.models.checkpoints import read_checkpoint
 
 log = logging.getLogger(__name__)
 STATE_FILE = "trainer_state.json"
@@ -49,15 +53,29 @@ def has_ended(state: TrainerState) -> bool:
     return state.global_step >= state.max_steps or callbacks["TrainerControl"]["args"]["should_training_stop"]
 
 
+def evaluated_steps(state: TrainerState) -> list[int]:
+    """The steps of all evaluations so far, each of which has left a checkpoint."""
+    return [int(entry["step"]) for entry in state.log_history if any(key.startswith("eval_") for key in entry)]
+
+
+def mean_weights(folders: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of the weights saved in `folders`, by name, in float64."""
+    total: dict[str, Tensor] = {}
+    for folder in folders:
+        for name, value in read_checkpoint(str(folder), local_files_only=True).model.state_dict().items():
+            total[name] = total[name] + value if name in total else value.double()
+    return {name: value / len(folders) for name, value in total.items()}
+
+
 class KeepCheckpoints(TrainerCallback):
-    """Removes old checkpoints, but never the best one or the last `count` beside it.
+    """Removes old checkpoints, but never the best one, the last `count` beside it, or the last `averaged` of all.
 
     Not the Trainer's `save_total_limit`, which goes by the time of change, removes any folder that is called
     `checkpoint-` something, and when it has ended the last checkpoint: the one that says so.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, averaged: int) -> None:
+        self.count, self.averaged = count, averaged
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not state.is_world_process_zero:
@@ -65,5 +83,7 @@ class KeepCheckpoints(TrainerCallback):
         folder = Path(str(args.output_dir))
         best = checkpoint_at(folder, state.best_global_step or 0)
         others = [checkpoint for checkpoint in checkpoints(folder) if checkpoint != best]
+        averaged = [checkpoint_at(folder, step) for step in evaluated_steps(state)[-self.averaged :]]
         for checkpoint in others[: -self.count]:
-            shutil.rmtree(checkpoint, ignore_errors=True)
+            if checkpoint not in averaged:
+                shutil.rmtree(checkpoint, ignore_errors=True)

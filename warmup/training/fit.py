@@ -123,11 +123,11 @@ def _trainer_of(
         MethodModel(job.backbone, job.method, job.fresh, job.seed),
         arguments,
         job.examples,
-        config.group_by_length,
+        config,
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints), *callbacks],
+        callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints), *callbacks],
     )
     trainer.remove_callback(ProgressCallback)
     return trainer

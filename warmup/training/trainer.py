@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from warmup.config.schema import TrainerConfig
 from warmup.errors import UserError
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.checkpoints import read_checkpoint
 from warmup.models.loading import save
 from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler
-from warmup.training.checkpoints import checkpoint_at, read_state
+from warmup.training.checkpoints import checkpoint_at, evaluated_steps, mean_weights, read_state
 from warmup.training.method_model import MethodModel
 from warmup.training.progress import Stopwatch
 
@@ -29,8 +30,19 @@ STATE_PREFIX = "model."  # of the wrapped model's weights in MethodModel's state
 class StepCounter(TrainerCallback):
     """Tells the model which optimiser step it is in (for the SFT warm start), and has the last step evaluated."""
 
-    def __init__(self, model: MethodModel) -> None:
-        self.model = model
+    def __init__(self, model: MethodModel, config: TrainerConfig) -> None:
+        self.model, self.config = model, config
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """Only now is it known how often a training evaluates whose steps or epochs the data decides.
+
+        Raises:
+            UserError: too seldom for the checkpoints that are to be averaged.
+        """
+        if state.global_step < state.max_steps:  # of one that has ended, the state does not say all
+            by_steps = math.ceil(state.max_steps / self.config.evaluate_every)
+            by_epoch = state.num_train_epochs
+            self.config.check_evaluations(by_steps if self.config.evaluate_by == "steps" else by_epoch)
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.model.step, self.model.total_steps = state.global_step, state.max_steps
@@ -50,7 +62,7 @@ class WarmupTrainer(Trainer):
         model: MethodModel,
         args: TrainingArguments,
         train_dataset: EncodedExamples,
-        group_by_length: bool,
+        config: TrainerConfig,
         settings: CheckpointSettings,
         score: Callable[[], dict[str, float]],
         **keywords: Any,
@@ -59,12 +71,12 @@ class WarmupTrainer(Trainer):
             model=model, args=args, train_dataset=train_dataset, eval_dataset=train_dataset, **keywords
         )  # eval_dataset: the Trainer insists on one to evaluate at all; `score` holds the real dev set
         self.method_model = model
-        self.group_by_length = group_by_length
+        self.config = config
         self.settings = settings
         self.score = score
         self.clock = Stopwatch()
         self.progress = model.progress
-        self.add_callback(StepCounter(model))
+        self.add_callback(StepCounter(model, config))
 
     def get_train_dataloader(self) -> EpochLoader:
         """This process's share of each global batch."""
@@ -73,7 +85,7 @@ class WarmupTrainer(Trainer):
         lengths = [len(source) + len(target) for source, target in zip(data.sources, data.targets, strict=True)]
         together = self.args.train_batch_size * self.args.world_size
         step = together * self.args.gradient_accumulation_steps
-        order = ShuffledSampler(lengths, step, self.group_by_length, self.args.seed)
+        order = ShuffledSampler(lengths, step, self.config.group_by_length, self.args.seed)
         return EpochLoader(
             data,
             batch_sampler=SharedBatches(order, together, self.args.world_size, self.args.process_index),
@@ -179,10 +191,31 @@ class WarmupTrainer(Trainer):
         best = checkpoint_at(checkpoint.parent, state.best_global_step or state.global_step)
         if not read_state(best):
             raise UserError(f"{best}, the best checkpoint so far, is gone or not whole: choose another folder")
+        for averaged in self._to_be_averaged(state):
+            if not read_state(averaged):
+                raise UserError(f"{averaged}, which is to be averaged, is gone or not whole: choose another folder")
         self.progress.read(checkpoint, self.args.world_size, self.args.process_index)
         self.clock.restart(self.progress.seconds)
 
+    def _to_be_averaged(self, state: TrainerState) -> list[Path]:
+        """The last checkpoints at `state`, as many as the model is made of; none where it is the best one."""
+        count = self.config.average_checkpoints
+        folder = Path(str(self.args.output_dir))
+        return [checkpoint_at(folder, step) for step in evaluated_steps(state)[-count:]] if count > 1 else []
+
+    def _load_average(self, folders: list[Path]) -> None:
+        """The mean of the weights in `folders`, with its dev scores (Vaswani et al. 2017, section 6.1)."""
+        trained = self.clock.seconds
+        log.info("averaging the checkpoints of steps %s", ", ".join(str(path).rpartition("-")[2] for path in folders))
+        self.method_model.model.load_state_dict(mean_weights(folders))
+        scores = self.score()
+        self.clock.restart(trained)
+        self.log({f"average/{name}": value for name, value in scores.items()})
+
     def _load_best_model(self) -> None:
+        if folders := self._to_be_averaged(self.state):
+            self._load_average(folders)
+            return
         if not self.state.best_global_step:
             return
         best = checkpoint_at(Path(str(self.args.output_dir)), self.state.best_global_step)
