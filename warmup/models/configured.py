@@ -10,6 +10,7 @@ from warmup.config.schema import Config
 from warmup.data.examples import Example
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import Backbone, build_fresh, check_lengths, load_pretrained
+from warmup.models.lora import add_adapters
 
 log = logging.getLogger(__name__)
 
@@ -23,11 +24,15 @@ class AnsweringModel:
 
 
 def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringModel:
-    """What a training on `examples` begins with: fresh, or pretrained as it comes."""
+    """What a training on `examples` begins with: fresh, or pretrained as it comes, with adapters if asked for."""
     settings = CheckpointSettings.from_config(config)
     if config.model.pretrained:
         languages = (config.task.source_language, config.task.target_language)
-        backbone = load_pretrained(config.model.pretrained, config.model.revision, languages)
+        name, revision = config.model.pretrained, config.model.revision
+        backbone = load_pretrained(name, revision, languages)
+        backbone.merge_adapters()
+        if config.model.lora.rank:
+            backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, name, revision)
         return AnsweringModel(backbone, settings)
     texts = [text for example in examples for text in (example.prompt, example.target or "")]
     limits = settings.limits

@@ -16,6 +16,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from peft import LoraConfig as AdapterSettings
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
 from tokenizers import AddedToken
@@ -30,6 +31,7 @@ from warmup.models.checkpoints import OwnSettings, read_checkpoint
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
+from warmup.models.lora import ADAPTER_FILE, Adapters, inject
 from warmup.models.model_types import FAMILIES
 from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
@@ -46,6 +48,14 @@ class Backbone:
     separator_id: int
     recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
     own_settings: OwnSettings = field(default_factory=OwnSettings)
+    new_rows: list[int] = field(default_factory=list)  # of the embeddings, that no pretraining has seen
+    adapters: Adapters | None = None  # of LoRA, where the model has any
+
+    def merge_adapters(self) -> None:
+        """Make adapters, where there are any, part of the model's own weights."""
+        if self.adapters is not None:
+            self.adapters.merge()
+            self.adapters = None
 
     @cached_property
     def never_in_warmup(self) -> torch.Tensor:
@@ -67,6 +77,8 @@ def load_pretrained(
 ) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
+    A folder of adapters is loaded with its base model; they are not merged yet.
+
     `languages` of source and target, for models with a token for each; None leaves what the checkpoint says.
 
     Raises:
@@ -74,8 +86,11 @@ def load_pretrained(
             (docs/models.md has the reasons).
     """
     folder = Path(path).expanduser()
+    if (folder / ADAPTER_FILE).is_file():
+        return _load_adapted(folder, languages)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        inside = next((part for part in ("model", "final") if (folder / part / "config.json").is_file()), None)
+        kinds = [(part, file) for part in ("model", "final") for file in ("config.json", ADAPTER_FILE)]
+        inside = next((part for part, file in kinds if (folder / part / file).is_file()), None)
         hint = f"; did you mean {folder / inside}?" if inside else " (it has no config.json)"
         raise UserError(f"{folder} is not a model checkpoint{hint}")
     if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
@@ -86,18 +101,11 @@ def load_pretrained(
     where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
         found = read_checkpoint(name, **where)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except UserError:
         raise
     except Exception as error:
         raise _loading_error(name, folder.is_dir(), error) from error
-    if not tokenizer.is_fast:
-        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
-    if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
-        spare = "<|finetune_right_pad_id|>"
-        tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
+    tokenizer = _read_tokenizer(name, **where)
     _check_vocabulary(name, found.model, tokenizer)
     if unused := found.own_settings.not_used():
         listed = ", ".join(f"{key}={value}" for key, value in unused.items())
@@ -107,6 +115,50 @@ def load_pretrained(
     found.family.prepare(found.model, tokenizer, languages)
     _check_likelihood(name, backbone)
     return backbone
+
+
+def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Backbone:
+    """The adapters and the tokenizer of `folder`, with the base model that they name."""
+    try:
+        settings = AdapterSettings.from_pretrained(str(folder))
+    except Exception as error:  # whatever PEFT raises for a broken file, or for adapters of another kind
+        raise UserError(f"{folder / ADAPTER_FILE} is not of LoRA adapters: {one_line(error)}") from error
+    if not isinstance(settings, AdapterSettings):
+        raise UserError(f"{folder / ADAPTER_FILE} is not of LoRA adapters: it is a {type(settings).__name__}")
+    if not settings.base_model_name_or_path:
+        raise UserError(f"{folder / ADAPTER_FILE} names no base model (base_model_name_or_path)")
+    try:
+        base = load_pretrained(settings.base_model_name_or_path, settings.revision)
+    except UserError as error:
+        raise UserError(f"the base model of the adapters in {folder} cannot be loaded: {error}") from error
+    base.merge_adapters()
+    tokenizer = _read_tokenizer(str(folder), local_files_only=True)
+    _check_vocabulary(str(folder), base.model, tokenizer)
+    backbone = _with_separator(base.model, tokenizer, base.family)
+    base.family.prepare(base.model, tokenizer, languages)
+    try:
+        backbone.adapters = inject(base.model, settings)
+        backbone.adapters.load(folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} does not hold adapters of its base model: {one_line(error)}") from error
+    backbone.own_settings = base.own_settings
+    return backbone
+
+
+def _read_tokenizer(name: str, **where: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer with all that is needed of one; `where` as `from_pretrained` takes it."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+    except Exception as error:
+        raise _loading_error(name, Path(name).is_dir(), error) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
+    if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
+        spare = "<|finetune_right_pad_id|>"
+        tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
+    return tokenizer
 
 
 def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Backbone:
@@ -152,11 +204,14 @@ def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
 def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
     _add_separator(tokenizer)
     highest = max(tokenizer.get_vocab().values())
-    if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
+    pretrained = model.get_input_embeddings().weight.shape[0]
+    if highest >= pretrained:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    return Backbone(model, tokenizer, family, tokenizer.convert_tokens_to_ids(SEPARATOR))
+    separator_id = tokenizer.convert_tokens_to_ids(SEPARATOR)
+    new_rows = sorted({separator_id, *range(pretrained, highest + 1)})
+    return Backbone(model, tokenizer, family, separator_id, new_rows=new_rows)
 
 
 def _check_vocabulary(name: str, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -193,19 +248,37 @@ def save(
 ) -> None:
     """A plain Hugging Face checkpoint, with `settings` beside it; AutoModel*.from_pretrained loads it.
 
+    Of a model with adapters these alone are written, in PEFT's format, with the name of their base model.
+
     Generation settings that the model came with are put back as they were: transformers would refuse to save some.
     """
     try:
-        with own_settings_aside(backbone.model):
-            backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+        if backbone.adapters is not None:
+            backbone.adapters.save(folder)
+        else:
+            with own_settings_aside(backbone.model):
+                backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
         backbone.tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the model to {folder}: {getattr(error, 'strerror', None) or error}") from error
+    settings.write(folder)
+    if backbone.adapters is not None:
+        return  # what the model came with is said by the base model
     own = backbone.own_settings
     for file, content in ((FILE, own.in_config if own.file is None else own.file), ("config.json", own.in_config)):
         if content:
             write_json(folder / file, read_json(folder / file) | content)
-    settings.write(folder)
+
+
+def load_weights(backbone: Backbone, folder: Path) -> None:
+    """Take the weights that `save` wrote of this model; where adapters were merged meanwhile, it has none any more."""
+    if backbone.adapters is not None and (folder / ADAPTER_FILE).is_file():
+        backbone.adapters.load(folder)
+        return
+    if backbone.adapters is not None:
+        backbone.adapters.remove()
+        backbone.adapters = None
+    backbone.model.load_state_dict(read_checkpoint(str(folder), local_files_only=True).model.state_dict())
 
 
 def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserError:

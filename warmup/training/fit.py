@@ -129,6 +129,8 @@ def _trainer_of(
         data_collator=Collator(job.backbone),
         callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints), *callbacks],
     )
+    if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
+        raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")
     trainer.remove_callback(ProgressCallback)
     return trainer
 
