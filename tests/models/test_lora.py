@@ -89,7 +89,7 @@ def assert_same_gradients(found: dict[str, Tensor | None], expected: dict[str, T
     for name, part in found.items():
         assert (part is not None) == any(word in name for word in new), name
         if part is not None:
-            torch.testing.assert_close(part, expected[name], rtol=0, atol=1e-5 * largest, msg=lambda text: text + name)
+            torch.testing.assert_close(part, expected[name], rtol=0, atol=1e-5 * largest, msg=name)
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])

@@ -46,8 +46,10 @@ def test_only_adapters_and_new_rows_are_trained(
     assert not [name for name in same if not (architecture == "t5" and name.startswith("shared"))]
     plain = load_pretrained(str(base))
     own = {name.replace(".base_layer", "").replace(".token_adapter", ""): part for name, part in begun.items()}
-    now = {name.replace(".base_layer", "").replace(".token_adapter", ""): part for name, part in
-           backbone.model.named_parameters()}
+    now = {
+        name.replace(".base_layer", "").replace(".token_adapter", ""): part
+        for name, part in backbone.model.named_parameters()
+    }
     old = torch.ones(plain.never_in_warmup.shape[0], dtype=torch.bool)
     old[plain.new_rows] = False
     for name, part in plain.model.named_parameters():
