@@ -183,11 +183,12 @@ def test_a_merged_model_is_a_plain_checkpoint_with_the_same_logits(architecture:
 
 
 def test_adapters_may_stand_on_adapters(tmp_path: Path) -> None:
-    save(changed(adapted(tmp_path / "base", "llama")), tmp_path / "first", SETTINGS)
-    save(changed(adapted(tmp_path / "first", "llama")), tmp_path / "second", SETTINGS)
-    second = load_pretrained(str(tmp_path / "second"))
-    first = load_pretrained(str(tmp_path / "first"))
+    first = changed(adapted(tmp_path / "base", "llama"))
+    save(first, tmp_path / "first", SETTINGS)
+    second = changed(adapted(tmp_path / "first", "llama"))
+    save(second, tmp_path / "second", SETTINGS)
     assert (some_logits(second) - some_logits(first)).abs().max() > 0.1
+    assert torch.equal(some_logits(load_pretrained(str(tmp_path / "second"))), some_logits(second))
 
 
 def test_a_token_without_an_embedding_gets_one_that_is_trained_and_kept(tmp_path: Path) -> None:

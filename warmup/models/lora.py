@@ -119,8 +119,9 @@ def inject(model: Model, settings: peft.LoraConfig) -> Adapters:
     """Put adapters of these settings into `model`, in place."""
     settings.inference_mode = False
     training, base = model.training, settings.base_model_name_or_path
+    settings.base_model_name_or_path = None  # PEFT puts there what the model calls itself, and warns of another name
     wrapper = peft.get_peft_model(model, settings, adapter_name=NAME)
-    settings.base_model_name_or_path = base  # PEFT has put there what the model calls itself
+    settings.base_model_name_or_path = base
     model.train(training)  # what is new begins in training mode
     first: dict[Tensor, TrainableTokensLayer] = {}
     for part in model.modules():
