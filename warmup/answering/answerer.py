@@ -106,7 +106,7 @@ class Answerer:
         if self.evaluation.num_warmups > 1:
             return self.rank_targets(encoded, self.draw(encoded, self.evaluation.num_warmups))
         written = self.write_warmups(encoded)
-        targets = self.write_targets(encoded, [[*warmup, self.backbone.separator_id] for warmup in written])
+        targets = self.write_targets(encoded, [[*warmup, *self.backbone.separator] for warmup in written])
         return [Answer(self._text(w), self._text(t)) for w, t in zip(written, targets, strict=True)]
 
     def rank_targets(self, encoded: Encoded, warmups: Warmups) -> list[Answer]:
@@ -116,7 +116,7 @@ class Answerer:
         """
         rows = _token_rows(warmups)
         distinct = [list(dict.fromkeys(map(tuple, row))) for row in rows]  # equal warmups have equal targets
-        prefix = [[*warmup, self.backbone.separator_id] for row in distinct for warmup in row]
+        prefix = [[*warmup, *self.backbone.separator] for row in distinct for warmup in row]
         owner = torch.tensor([index for index, row in enumerate(distinct) for _ in row], device=encoded.ids.device)
         targets = self.write_targets(encoded.select(owner), prefix)
         candidates: list[list[list[int]]] = [[] for _ in rows]

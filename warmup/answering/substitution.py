@@ -90,7 +90,7 @@ def _answer_given(
     nats = dict.fromkeys(warmups, 0.0)
     for chosen, encoded in encoded_batches(backbone, sources, size, "substituted warmups"):
         for kind, rows in warmups.items():
-            targets = answerer.write_targets(encoded, [[*rows[index], backbone.separator_id] for index in chosen])
+            targets = answerer.write_targets(encoded, [[*rows[index], *backbone.separator] for index in chosen])
             for index, target in zip(chosen, targets, strict=True):
                 predictions[kind][index] = decoded_text(backbone, target)
         of_each = [[rows[index] for rows in warmups.values()] for index in chosen]

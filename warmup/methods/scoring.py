@@ -5,6 +5,7 @@ A continuation is `c_1 .. c_m <sep> y_1 .. y_n </s>`. Shapes: B inputs, K contin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -59,22 +60,28 @@ class Reading:
 PER_POSITION = ("states", "tokens", "inputs", "slots", "drawn")
 
 
-def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -> Continuations:
-    """Write each target [B, T] (labels padded with -100) after each of its input's warmups, without gaps."""
+def join(warmups: Warmups, labels: Tensor, separator: Sequence[int], padding_id: int) -> Continuations:
+    """Write each target [B, T] (labels padded with -100) after each of its input's warmups, without gaps.
+
+    `separator` stands between them; what follows its first token is never drawn. Warmups alone need no more of it.
+    """
+    separator = separator if bool((labels != IGNORED_LABEL).any()) else separator[:1]
     batch, count, limit = warmups.tokens.shape
     lengths = warmups.lengths[..., None]
     target_lengths = (labels != IGNORED_LABEL).sum(-1)[:, None, None]
-    width = int((lengths + 1 + target_lengths).max())
+    between = len(separator)
+    width = int((lengths + between + target_lengths).max())
     place = torch.arange(width).expand(batch, count, width)
     in_warmup = place < lengths
-    at_separator = place == lengths
-    in_target = (place > lengths) & (place <= lengths + target_lengths)
+    after = place - lengths  # 0 on the separator's first token
+    at_separator = (after >= 0) & (after < between)
+    in_target = (after >= between) & (after < between + target_lengths)
     from_warmup = warmups.tokens.gather(-1, place.clamp(max=limit - 1))
     targets = labels[:, None].expand(batch, count, -1)
-    from_target = targets.gather(-1, (place - lengths - 1).clamp(0, labels.shape[1] - 1))
+    from_target = targets.gather(-1, (after - between).clamp(0, labels.shape[1] - 1))
     tokens = torch.where(in_warmup, from_warmup, torch.where(in_target, from_target, padding_id))
-    tokens = torch.where(at_separator, separator_id, tokens)
-    drawn = in_warmup | (at_separator & ~warmups.forced[..., None])
+    tokens = torch.where(at_separator, torch.tensor(separator)[after.clamp(0, between - 1)], tokens)
+    drawn = in_warmup | ((after == 0) & ~warmups.forced[..., None])
     return Continuations(tokens, in_warmup | at_separator | in_target, drawn, in_target)
 
 
@@ -101,7 +108,7 @@ def read_warmups(
     columns = (~new).to(torch.uint8).argsort(dim=-1, stable=True)[inputs, : int(new.sum(-1).max())]
     chosen = new[inputs].gather(1, columns)
     part = warmups.select(columns, inputs)
-    rows = join(part, labels.cpu()[inputs], backbone.separator_id, backbone.tokenizer.pad_token_id)
+    rows = join(part, labels.cpu()[inputs], backbone.separator, backbone.tokenizer.pad_token_id)
     sources = encoded if len(inputs) == len(new) else encoded.select(inputs.to(encoded.ids.device))
     states = _states(backbone, sources, rows, inputs, dropout)
     read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns), slots)
@@ -113,7 +120,7 @@ def read_warmups(
 
 def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> SharedDropout:
     """One mask for all continuations of an input of the batch: warmups of up to `warmups_limit` tokens and targets."""
-    longest = warmups_limit + 1 + labels.shape[1]
+    longest = warmups_limit + len(backbone.separator) + labels.shape[1]
     return SharedDropout(backbone.family.reader(backbone.model), len(labels), longest)
 
 

@@ -13,7 +13,7 @@ from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.errors import UserError, wrong_value
 from warmup.files import read_json, write_json
-from warmup.models.tokenizers import SEPARATOR
+from warmup.models.sequence_format import SequenceFormat
 
 SETTINGS_FILE = "warmup_config.json"
 FORMAT = 1  # of that file
@@ -36,6 +36,7 @@ class CheckpointSettings:
 
     limits: Limits
     wording: Wording
+    sequence: SequenceFormat = SequenceFormat()
 
     @property
     def method(self) -> str:
@@ -69,11 +70,12 @@ class CheckpointSettings:
         for name, limit in vars(limits).items():
             if limit is not None and limit < 1:
                 raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
-        return cls(limits, _part(Wording, _with_options(content["wording"]), f"{file}: wording"))
+        wording = _part(Wording, _with_options(content["wording"]), f"{file}: wording")
+        return cls(limits, wording, _part(SequenceFormat, content.get("sequence", {}), f"{file}: sequence"))
 
     def write(self, checkpoint: Path) -> None:
         """Into the folder of a checkpoint."""
-        head = {"format": FORMAT, "method": self.method, "separator": SEPARATOR}
+        head = {"format": FORMAT, "method": self.method}
         write_json(checkpoint / SETTINGS_FILE, {**head, **asdict(self)})
 
     def check_asked(self, asked: CheckpointSettings) -> None:

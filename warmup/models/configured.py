@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from warmup.config.schema import Config
 from warmup.data.examples import Example
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import Backbone, build_fresh, check_lengths, load_pretrained
+from warmup.models.sequence_format import SequenceFormat
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +29,11 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     settings = CheckpointSettings.from_config(config)
     if config.model.pretrained:
         languages = (config.task.source_language, config.task.target_language)
-        backbone = load_pretrained(config.model.pretrained, config.model.revision, languages)
-        return AnsweringModel(backbone, settings)
+        own, format_of = CheckpointSettings.read(config.model.pretrained), None
+        if own is None or config.model.asks_for_format:
+            format_of = partial(SequenceFormat.of_pretrained, config.model)
+        backbone = load_pretrained(config.model.pretrained, config.model.revision, languages, format_of)
+        return AnsweringModel(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
     texts = [text for example in examples for text in (example.prompt, example.target or "")]
     limits = settings.limits
     longest = limits.source + (limits.warmup or 0) + 1 + limits.target
@@ -41,7 +46,8 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
     assert path is not None
     settings = CheckpointSettings.read(path)
     languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
-    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages)
+    format_of = partial(SequenceFormat.of_pretrained, config.model) if settings is None else None
+    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages, format_of)
     backbone.model.to(device)
     if settings is None:
         log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)

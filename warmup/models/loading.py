@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +31,12 @@ from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
+from warmup.models.sequence_format import SequenceFormat, line_ends
 from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
+SENTINEL = "<extra_id_0>"  # which T5 and mT5 know as the mark of what comes next
+FormatOf = Callable[[PreTrainedTokenizerBase, Family], SequenceFormat]
 
 
 @dataclass
@@ -46,28 +49,44 @@ class Backbone:
     separator_id: int
     recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
     own_settings: OwnSettings = field(default_factory=OwnSettings)
+    sequence: SequenceFormat = SequenceFormat()  # what stands around source and target, as text
+    before_target: tuple[int, ...] = ()  # the separator's other tokens, which follow whether or not it was drawn
+    around_source: tuple[list[int], list[int]] | None = None  # tokens; None where the family has its own
+
+    @property
+    def separator(self) -> list[int]:
+        """What stands between a warmup and its target."""
+        return [self.separator_id, *self.before_target]
 
     @cached_property
     def never_in_warmup(self) -> torch.Tensor:
         """[V] true for tokens that no warmup may hold: special tokens and vocabulary rows without a token.
 
-        The separator is not among them: it ends the warmup.
+        The separator is not among them: it ends the warmup. Where it is a line's end, no other token ends a line.
         """
         rows = self.model.get_output_embeddings().weight.shape[0]
         forbidden = torch.zeros(rows, dtype=torch.bool)
         forbidden[len(self.tokenizer) :] = True
         special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
         forbidden[[index for index in special if index < rows]] = True
+        ends = line_ends(self.tokenizer)
+        if self.separator_id in ends:
+            forbidden[ends] = True
         forbidden[self.separator_id] = False
         return forbidden
 
 
 def load_pretrained(
-    path: str, revision: str | None = None, languages: tuple[str | None, str | None] = (None, None)
+    path: str,
+    revision: str | None = None,
+    languages: tuple[str | None, str | None] = (None, None),
+    format_of: FormatOf | None = None,
 ) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
-    `languages` of source and target, for models with a token for each; None leaves what the checkpoint says.
+    Args:
+        languages: of source and target, for models with a token for each; None leaves what the checkpoint says.
+        format_of: what stands around source and target; None: what a run wrote beside the checkpoint, else `<sep>`.
 
     Raises:
         UserError: no network, no such model, no access, a folder that holds no checkpoint, or one that is refused
@@ -102,7 +121,12 @@ def load_pretrained(
     if unused := found.own_settings.not_used():
         listed = ", ".join(f"{key}={value}" for key, value in unused.items())
         log.info("%s has generation settings of its own, kept for saving and not used: %s", name, listed)
-    backbone = _with_separator(found.model, tokenizer, found.family)
+    if format_of is None:
+        own = CheckpointSettings.read(name)
+        sequence = SequenceFormat() if own is None else own.sequence
+    else:
+        sequence = format_of(tokenizer, found.family)
+    backbone = _with_separator(found.model, tokenizer, found.family, sequence)
     backbone.own_settings = found.own_settings
     found.family.prepare(found.model, tokenizer, languages)
     _check_likelihood(name, backbone)
@@ -120,7 +144,7 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
     family.initialise(model)
     family.prepare(model, tokenizer, (None, None))
-    return _with_separator(model, tokenizer, family)
+    return _with_separator(model, tokenizer, family, SequenceFormat())
 
 
 def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> None:
@@ -133,7 +157,7 @@ def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> No
     if most is None:
         return
     start = len(backbone.family.start_ids(backbone.model)) - 1
-    written = start + (0 if limits.warmup is None else limits.warmup + 1) + limits.target
+    written = start + (0 if limits.warmup is None else limits.warmup + len(backbone.separator)) + limits.target
     read = limits.source + limits.target if shown else limits.source
     model = f"the {most} positions of this {backbone.model.config.model_type}"
     if read > most:
@@ -149,14 +173,38 @@ def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
     tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)])
 
 
-def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
-    _add_separator(tokenizer)
+def _with_separator(
+    model: Model, tokenizer: PreTrainedTokenizerBase, family: Family, sequence: SequenceFormat
+) -> Backbone:
+    known = tokenizer.get_vocab()
+    if sequence.separator == SEPARATOR:
+        _add_separator(tokenizer)
     highest = max(tokenizer.get_vocab().values())
     if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)
+    if SEPARATOR in tokenizer.get_vocab().keys() - known.keys():
+        _begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    return Backbone(model, tokenizer, family, tokenizer.convert_tokens_to_ids(SEPARATOR))
+    separator, *before_target = sequence.separator_ids(tokenizer)
+    return Backbone(
+        model,
+        tokenizer,
+        family,
+        separator,
+        sequence=sequence,
+        before_target=tuple(before_target),
+        around_source=sequence.around_source(tokenizer),
+    )
+
+
+@torch.no_grad()
+def _begin_like(model: Model, token: int, known: int) -> None:
+    """A new token starts where pretraining left a known one: as read, and as predicted."""
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        layer.weight[token] = layer.weight[known]
+        if getattr(layer, "bias", None) is not None:
+            layer.bias[token] = layer.bias[known]
 
 
 def _check_vocabulary(name: str, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -53,7 +53,7 @@ def naive_scores(
 ) -> Totals:
     """The totals [B, K], differentiable, with each source read K times and whole logits [B * K, L, V]."""
     count = warmups.count
-    rows = join(warmups, labels.cpu(), backbone.separator_id, backbone.tokenizer.pad_token_id)
+    rows = join(warmups, labels.cpu(), backbone.separator, backbone.tokenizer.pad_token_id)
     rows = Continuations(*(part.flatten(0, 1).to(labels.device) for part in vars(rows).values()))
     ids, mask = input_ids.repeat_interleave(count, 0), attention_mask.repeat_interleave(count, 0)
     logits = backbone.family.plain_logits(backbone.model, ids, mask, rows.tokens, rows.mask)
