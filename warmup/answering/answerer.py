@@ -25,6 +25,7 @@ from warmup.models.encoding import IGNORED_LABEL, decoded_text, encode_sources, 
 from warmup.models.families import Encoded
 from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
+from warmup.models.sharpening import SharpenedBeams
 from warmup.models.tokenizers import text_ids
 
 
@@ -155,6 +156,8 @@ class Answerer:
         """One warmup of each input, greedy, by beam or drawn, without its separator."""
         if self.evaluation.sample_warmup:
             return [row[0] for row in _token_rows(self.draw(encoded, 1))]
+        beams, sharpening = self.evaluation.warmup_num_beams, self.backbone.sharpening
+        sharpened = beams > 1 and not sharpening.is_plain  # the likeliest token is the same at any temperature
         written = self.backbone.family.generate(
             self.backbone.model,
             encoded,
@@ -162,7 +165,8 @@ class Answerer:
             max_new_tokens=self.limits.warmup,
             eos_token_id=self.backbone.separator_id,
             suppress_tokens=self.backbone.never_in_warmup.nonzero().flatten().tolist(),
-            num_beams=self.evaluation.warmup_num_beams,
+            num_beams=beams,
+            **({"logits_processor": [SharpenedBeams(sharpening)]} if sharpened else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
         return [_until(row, self.backbone.separator_id, self.backbone.tokenizer.pad_token_id) for row in written]

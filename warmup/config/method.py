@@ -40,6 +40,8 @@ class WarmupMethod(MethodConfig):
     max_warmup_tokens: int = number(8, 1, 1024)
     objective: str = choice("marginal", "marginal", "vimco", "elbo", "resample")
     baseline: str = choice("mean", "mean", "loo", "none")  # of marginal and resample; the others bring their own
+    warmup_temperature: float = number(1.0, 0.05, 20.0)  # of p(c|x) itself: nothing is made up for by weights
+    warmup_top_p: float = number(1.0)  # likewise; above 0, up to 1
     sampler: str = choice("iid", "iid", "without_replacement", "adaptive", "recognition")
     sampling_temperature: float = number(1.0, 0.05, 20.0)  # of sampler=iid; other than 1 gets importance weights
     sampling_top_p: float = number(1.0, 0.01, 1.0)  # of sampler=iid; below 1 the likelihood is a lower bound
@@ -52,6 +54,12 @@ class WarmupMethod(MethodConfig):
     def check(self) -> None:
         """As the base class says: refuses combinations whose gradient would be that of nothing."""
         objective, sampler = self.objective, self.sampler
+        if not 0 < self.warmup_top_p <= 1:
+            raise wrong_value("method.warmup_top_p", self.warmup_top_p, "above 0, up to 1.0")
+        if self.warmup_top_p < 1 and sampler == "recognition":
+            reason = "whose proposals lie outside the nucleus of p(c|x), and draws from p(c|x) outside theirs"
+            allowed = f"1.0 with method.sampler=recognition, {reason}"
+            raise wrong_value("method.warmup_top_p", self.warmup_top_p, allowed)
         bounds = objective in ("vimco", "elbo")
         if bounds and self.baseline == "none":
             raise wrong_value("method.baseline", "none", f"mean or loo with method.objective={objective}")

@@ -202,7 +202,8 @@ def score_read(backbone: Backbone, read: Reading, targets_only: bool = False) ->
 
 def _output_layer(backbone: Backbone, device: torch.device) -> OutputLayer:
     model, family = backbone.model, backbone.family
-    return OutputLayer(family.output_weight(model), family.output_bias(model), backbone.never_in_warmup.to(device))
+    never = backbone.never_in_warmup.to(device)
+    return OutputLayer(family.output_weight(model), family.output_bias(model), never, backbone.sharpening)
 
 
 @torch.no_grad()

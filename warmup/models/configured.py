@@ -28,11 +28,11 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     if config.model.pretrained:
         languages = (config.task.source_language, config.task.target_language)
         backbone = load_pretrained(config.model.pretrained, config.model.revision, languages)
-        return AnsweringModel(backbone, settings)
+        return _answering(backbone, settings)
     texts = [text for example in examples for text in (example.prompt, example.target or "")]
     limits = settings.limits
     longest = limits.source + (limits.warmup or 0) + 1 + limits.target
-    return AnsweringModel(build_fresh(config.model, texts, longest), settings)
+    return _answering(build_fresh(config.model, texts, longest), settings)
 
 
 def trained_model(config: Config, device: str) -> AnsweringModel:
@@ -48,4 +48,9 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
         asked = CheckpointSettings.from_config(config)
         settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None))
     check_lengths(backbone, settings.limits)
+    return _answering(backbone, settings)
+
+
+def _answering(backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
+    backbone.sharpening = settings.sharpening
     return AnsweringModel(backbone, settings)

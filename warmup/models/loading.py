@@ -31,6 +31,7 @@ from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
+from warmup.models.sharpening import Sharpening
 from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Backbone:
     separator_id: int
     recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
     own_settings: OwnSettings = field(default_factory=OwnSettings)
+    sharpening: Sharpening = Sharpening()  # of the distribution of warmups
 
     @cached_property
     def never_in_warmup(self) -> torch.Tensor:
