@@ -47,6 +47,12 @@ def test_what_wandb_would_refuse_is_refused_before() -> None:
         ("objective=resample sampler=recognition", "method.sampler is 'recognition'"),
         ("objective=elbo sampling_temperature=0.7", "method.sampling_temperature is 0.7"),
         ("sampler=adaptive sampling_top_p=0.9", "method.sampling_top_p is 0.9"),
+        ("sampler=recognition warmup_top_p=0.9", "method.warmup_top_p is 0.9; allowed: 1.0 with method.sampler=recog"),
+        ("warmup_top_p=0", "method.warmup_top_p is 0.0; allowed: above 0, up to 1.0"),
+        ("warmup_top_p=1.01", "method.warmup_top_p is 1.01; allowed: above 0, up to 1.0"),
+        ("warmup_top_p=nan", "method.warmup_top_p is nan; allowed: above 0, up to 1.0"),
+        ("warmup_temperature=0", "method.warmup_temperature is 0.0; allowed: 0.05 to 20.0"),
+        ("warmup_temperature=20.5", "method.warmup_temperature is 20.5; allowed: 0.05 to 20.0"),
         ("sampler=adaptive num_samples=2", "method.num_samples is 2; allowed: at least 3"),
     ],
 )
@@ -62,6 +68,9 @@ def test_estimators_that_do_not_go_together(words: str, part: str) -> None:
         "objective=resample sampling_top_p=0.9",
         "objective=vimco sampler=adaptive",
         "baseline=none",
+        "sampler=recognition warmup_temperature=0.05",
+        "objective=vimco sampler=adaptive warmup_temperature=20 warmup_top_p=0.001",
+        "sampling_top_p=0.9 warmup_top_p=0.9",
     ],
 )
 def test_estimators_that_do(words: str) -> None:

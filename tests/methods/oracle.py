@@ -66,11 +66,25 @@ def _score_input(
         rest = list(range(length + 1, len(row)))
         targets.append(predicted.log_softmax(-1)[rest, row[length + 1 :]].sum())
         drawn = length + (not cut)
-        spread = predicted[:drawn][:, allowed].log_softmax(-1)
+        spread = sharpened(predicted[:drawn][:, allowed], backbone.sharpening.temperature, backbone.sharpening.top_p)
         warmups.append(spread[list(range(drawn)), [allowed.index(token) for token in row[:drawn]]].sum())
-        entropies.append(-(spread.exp() * spread).sum())
+        entropies.append(-(spread.exp() * spread.masked_fill(spread == -math.inf, 0.0)).sum())
         drawn_from.append(spread.detach())
     return targets, warmups, entropies, drawn_from
+
+
+def sharpened(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    """[N, words] log p of the next token: the softmax at a temperature, cut to the nucleus, token by token."""
+    warmed = (logits / temperature).log_softmax(-1)
+    kept = torch.zeros_like(warmed, dtype=torch.bool)
+    for number, row in enumerate(warmed.tolist()):
+        held = 0.0
+        for index in sorted(range(len(row)), key=lambda index: (-row[index], index)):
+            if held >= top_p:
+                break
+            kept[number, index] = True
+            held += math.exp(row[index])
+    return warmed - warmed.masked_fill(~kept, -math.inf).logsumexp(-1, keepdim=True) + torch.where(kept, 0.0, -math.inf)
 
 
 def _logits(backbone: Backbone, source: list[int], rows: list[list[int]]) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
+from transformers import LogitsProcessor
 
 from warmup.answering.marginal import best, score_candidates
 from warmup.config.schema import EvaluationConfig
@@ -23,8 +24,9 @@ from warmup.methods.sampling import Warmups, sample_warmups
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import IGNORED_LABEL, decoded_text, encode_sources, source_batch
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
+from warmup.models.loading import Backbone, never_in_warmups
 from warmup.models.modes import evaluation_mode
+from warmup.models.sharpening import Allowed, SharpenedBeams
 from warmup.models.tokenizers import text_ids
 
 
@@ -155,6 +157,12 @@ class Answerer:
         """One warmup of each input, greedy, by beam or drawn, without its separator."""
         if self.evaluation.sample_warmup:
             return [row[0] for row in _token_rows(self.draw(encoded, 1))]
+        beams, sharpening = self.evaluation.warmup_num_beams, self.backbone.sharpening
+        processors: list[LogitsProcessor] = []
+        if sharpening.vocabulary is not None:
+            processors.append(Allowed(never_in_warmups(self.backbone, encoded).expand(len(encoded.ids), -1)))
+        if beams > 1 and not sharpening.is_plain:  # the likeliest token is the same at any temperature
+            processors.append(SharpenedBeams(sharpening))
         written = self.backbone.family.generate(
             self.backbone.model,
             encoded,
@@ -162,7 +170,8 @@ class Answerer:
             max_new_tokens=self.limits.warmup,
             eos_token_id=self.backbone.separator_id,
             suppress_tokens=self.backbone.never_in_warmup.nonzero().flatten().tolist(),
-            num_beams=self.evaluation.warmup_num_beams,
+            num_beams=beams,
+            **({"logits_processor": processors} if processors else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
         return [_until(row, self.backbone.separator_id, self.backbone.tokenizer.pad_token_id) for row in written]

@@ -16,7 +16,7 @@ from warmup.methods.output_layer import Loss, OutputLayer, Positions, Totals, to
 from warmup.methods.sampling import Warmups
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
+from warmup.models.loading import Backbone, never_in_warmups
 from warmup.models.modes import SharedDropout
 
 MOST_IN_A_ROW = 1024  # tokens: the attention mask grows with their square
@@ -42,6 +42,7 @@ class Reading:
     slots: Tensor  # [N] which of the input's different warmups
     drawn: Tensor  # [N] true for a token that the sampler drew, false for the target's
     copies: Tensor  # [B, K] the slot of each warmup: equal ones share it
+    never: Tensor  # [V] or [B, V] true for tokens that could not be drawn
 
     def positions(self) -> tuple[Tensor, Positions]:
         """The order [N] in which the output layer takes the positions, and the positions in that order."""
@@ -111,11 +112,11 @@ def read_warmups(
     rows = join(part, labels.cpu()[inputs], backbone.separator, backbone.tokenizer.pad_token_id)
     sources = encoded if len(inputs) == len(new) else encoded.select(inputs.to(encoded.ids.device))
     states = _states(backbone, sources, rows, inputs, dropout)
-    read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns), slots)
+    read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns))
     if earlier is None:
-        return read
-    joined = {name: torch.cat([getattr(earlier, name), getattr(read, name)]) for name in PER_POSITION}
-    return Reading(**joined, copies=slots)
+        return Reading(**read, copies=slots, never=never_in_warmups(backbone, encoded))
+    joined = {name: torch.cat([getattr(earlier, name), read[name]]) for name in PER_POSITION}
+    return Reading(**joined, copies=slots, never=earlier.never)
 
 
 def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> SharedDropout:
@@ -132,7 +133,8 @@ def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Readin
     inputs = torch.arange(len(labels))
     alone = torch.zeros(len(labels), 1, dtype=torch.long)
     states = _states(backbone, encoded, rows, inputs, None)
-    return _chosen(rows, states, torch.ones_like(alone, dtype=torch.bool), inputs, alone, alone)
+    read = _chosen(rows, states, torch.ones_like(alone, dtype=torch.bool), inputs, alone)
+    return Reading(**read, copies=alone, never=backbone.never_in_warmup.to(encoded.ids.device))
 
 
 def _slots(warmups: Warmups) -> tuple[Tensor, Tensor]:
@@ -162,20 +164,20 @@ def _states(
 
 
 def _chosen(
-    rows: Continuations, states: Tensor, chosen: Tensor, inputs: Tensor, own_slots: Tensor, copies: Tensor
-) -> Reading:
-    """Positions of warmup and target tokens in the chosen [B', K'] continuations of `inputs` [B']."""
+    rows: Continuations, states: Tensor, chosen: Tensor, inputs: Tensor, own_slots: Tensor
+) -> dict[str, Tensor]:
+    """`PER_POSITION`: positions of warmup and target tokens in the chosen [B', K'] continuations of `inputs` [B']."""
     wanted = (rows.warmup_part | rows.target_part) & chosen[..., None]
     row, column, place = wanted.nonzero(as_tuple=True)
     flat = (row * wanted.shape[1] + column) * wanted.shape[2] + place
-    return Reading(
+    values = (
         states.flatten(0, 2)[flat.to(states.device)],
         rows.tokens[row, column, place],
         inputs[row],
         own_slots[row, column],
         rows.warmup_part[row, column, place],
-        copies,
     )
+    return dict(zip(PER_POSITION, values, strict=True))
 
 
 def weigh_read(backbone: Backbone, read: Reading, loss: Loss, smoothing: float = 0.0) -> tuple[Tensor, Totals]:
@@ -191,7 +193,7 @@ def weigh_read(backbone: Backbone, read: Reading, loss: Loss, smoothing: float =
     def of_copies(totals: Totals, inputs: slice) -> Tensor:
         return loss(_copied(totals, copies[inputs]), inputs)
 
-    states, layer = read.states[order.to(device)], _output_layer(backbone, device)
+    states, layer = read.states[order.to(device)], _output_layer(backbone, read)
     value, totals = weigh(states, layer, positions, of_copies, smoothing)
     return value, _copied(totals, copies)
 
@@ -202,16 +204,16 @@ def score_read(backbone: Backbone, read: Reading, targets_only: bool = False) ->
     if targets_only:
         kept = (~read.drawn).nonzero().squeeze(-1)
         flat = {name: getattr(read, name)[kept] for name in PER_POSITION[1:]}
-        read = Reading(states=read.states[kept.to(read.states.device)], **flat, copies=read.copies)
+        read = replace(read, states=read.states[kept.to(read.states.device)], **flat)
     order, positions = read.positions()
     device = read.states.device
-    totals = totals_of(read.states[order.to(device)], _output_layer(backbone, device), positions)
+    totals = totals_of(read.states[order.to(device)], _output_layer(backbone, read), positions)
     return _copied(totals, read.copies.to(device))
 
 
-def _output_layer(backbone: Backbone, device: torch.device) -> OutputLayer:
+def _output_layer(backbone: Backbone, read: Reading) -> OutputLayer:
     model, family = backbone.model, backbone.family
-    return OutputLayer(family.output_weight(model), family.output_bias(model), backbone.never_in_warmup.to(device))
+    return OutputLayer(family.output_weight(model), family.output_bias(model), read.never, backbone.sharpening)
 
 
 @torch.no_grad()

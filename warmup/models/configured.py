@@ -33,11 +33,11 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
         if own is None or config.model.asks_for_format:
             format_of = partial(SequenceFormat.of_pretrained, config.model)
         backbone = load_pretrained(config.model.pretrained, config.model.revision, languages, format_of)
-        return AnsweringModel(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
+        return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
     texts = [text for example in examples for text in (example.prompt, example.target or "")]
     limits = settings.limits
     longest = limits.source + (limits.warmup or 0) + 1 + limits.target
-    return AnsweringModel(build_fresh(config.model, texts, longest), settings)
+    return _answering(build_fresh(config.model, texts, longest), settings)
 
 
 def trained_model(config: Config, device: str) -> AnsweringModel:
@@ -54,4 +54,9 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
         asked = CheckpointSettings.from_config(config)
         settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None))
     check_lengths(backbone, settings.limits)
+    return _answering(backbone, settings)
+
+
+def _answering(backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
+    backbone.sharpening = settings.sharpening
     return AnsweringModel(backbone, settings)

@@ -28,10 +28,11 @@ from warmup.files import read_json, write_json
 from warmup.models.checkpoint_settings import CheckpointSettings, Limits
 from warmup.models.checkpoints import OwnSettings, read_checkpoint
 from warmup.models.cuda_graphs import Recordings
-from warmup.models.families import Family, Model
+from warmup.models.families import Encoded, Family, Model
 from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
-from warmup.models.sequence_format import SequenceFormat, line_ends
+from warmup.models.sequence_format import PLACE, SequenceFormat, line_ends, word_ids
+from warmup.models.sharpening import Sharpening
 from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,8 @@ class Backbone:
         """What stands between a warmup and its target."""
         return [self.separator_id, *self.before_target]
 
+    sharpening: Sharpening = Sharpening()  # of the distribution of warmups
+
     @cached_property
     def never_in_warmup(self) -> torch.Tensor:
         """[V] true for tokens that no warmup may hold: special tokens and vocabulary rows without a token.
@@ -74,6 +77,29 @@ class Backbone:
             forbidden[ends] = True
         forbidden[self.separator_id] = False
         return forbidden
+
+
+def never_in_warmups(backbone: Backbone, encoded: Encoded) -> torch.Tensor:
+    """[V] or, where it differs between inputs, [B, V] true for tokens that the warmups of `encoded` may not hold."""
+    never, text = backbone.never_in_warmup.to(encoded.ids.device), backbone.sharpening.vocabulary
+    if text is None:
+        return never
+    listed = torch.zeros_like(never)
+    listed[word_ids(backbone.tokenizer, text.replace(PLACE, " "))] = True
+    if PLACE in text:
+        own = torch.zeros(len(encoded.ids), len(never), dtype=torch.long, device=never.device)
+        own.scatter_add_(1, encoded.ids, _of_source(backbone, encoded.mask).long())
+        listed = listed | (own > 0)
+    allowed = listed & ~never
+    allowed[..., backbone.separator_id] = True
+    return ~allowed
+
+
+def _of_source(backbone: Backbone, mask: torch.Tensor) -> torch.Tensor:
+    """[B, S] true for the tokens of the source itself, without what the model reads around it."""
+    before, after = backbone.around_source or ([], [])
+    place, count = mask.cumsum(-1) - 1, mask.sum(-1, keepdim=True)
+    return mask.bool() & (place >= len(before)) & (place < count - len(after))
 
 
 def load_pretrained(

@@ -79,6 +79,11 @@ def line_ends(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     return [index for token, index in tokenizer.get_vocab().items() if any(end in token for end in LINE_ENDS)]
 
 
+def word_ids(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """All tokens of the words of `text`, at the beginning of a text and within one."""
+    return [index for word in text.split() for form in (word, f" {word}") for index in text_ids(tokenizer, form)]
+
+
 def _after_word(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     """The tokens of `text` where it goes on after a word; a token's own name stands for that token."""
     if text in tokenizer.get_vocab():

@@ -15,6 +15,7 @@ from warmup.methods.sampling import Warmups, even_weights, warmup_logits
 from warmup.methods.scoring import Continuations, join
 from warmup.models.generation import generated
 from warmup.models.loading import Backbone
+from warmup.models.sharpening import Sharpening
 
 
 @torch.no_grad()
@@ -59,7 +60,7 @@ def naive_scores(
     logits = backbone.family.plain_logits(backbone.model, ids, mask, rows.tokens, rows.mask)
     wide = logits if logits.dtype == torch.float64 else logits.float()
     target = wide.log_softmax(-1).gather(-1, rows.tokens[..., None]).squeeze(-1)
-    drawn = warmup_logits(logits, backbone.never_in_warmup.to(logits.device)).log_softmax(-1)
+    drawn = warmup_logits(logits, backbone.never_in_warmup.to(logits.device), Sharpening()).log_softmax(-1)
     warmup = drawn.gather(-1, rows.tokens[..., None]).squeeze(-1)
     entropy = -(drawn.exp() * drawn).sum(-1)
     parts = ((target, rows.target_part), (warmup, rows.warmup_part), (entropy, rows.warmup_part))
