@@ -74,7 +74,7 @@ def test_a_model_draws_warmups_from_the_distribution_that_it_was_trained_with(tm
     trained = command(*words, *sharpened, f"hydra.run.dir={run}")
     assert trained.returncode == 0, trained.stdout + trained.stderr
     file = run / "model" / "warmup_config.json"
-    assert read_json(file)["sharpening"] == {"temperature": 0.05, "top_p": 0.5}
+    assert read_json(file)["sharpening"] == {"temperature": 0.05, "top_p": 0.5, "vocabulary": None}
 
     def again(name: str) -> tuple[list[str], str]:
         """The warmups of the checkpoint, and what the command said."""

@@ -58,16 +58,20 @@ def _score_input(
     forced: list[bool],
     target: list[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    rows = [[*row[:length], backbone.separator_id, *target] for row, length in zip(tokens, lengths, strict=True)]
+    between = [backbone.separator_id, *backbone.before_target] if target else [backbone.separator_id]
+    rows = [[*row[:length], *between, *target] for row, length in zip(tokens, lengths, strict=True)]
     logits = _logits(backbone, source, rows)
     allowed = (~backbone.never_in_warmup).nonzero().flatten().tolist()
+    if backbone.sharpening.vocabulary == "{source}":
+        allowed = [token for token in allowed if token in source or token == backbone.separator_id]
+    place = {token: number for number, token in enumerate(allowed)}  # an empty slot may hold others: it weighs nothing
     targets, warmups, entropies, drawn_from = [], [], [], []
     for row, length, cut, predicted in zip(rows, lengths, forced, logits, strict=True):
-        rest = list(range(length + 1, len(row)))
-        targets.append(predicted.log_softmax(-1)[rest, row[length + 1 :]].sum())
+        rest = list(range(length + len(between), len(row)))
+        targets.append(predicted.log_softmax(-1)[rest, row[length + len(between) :]].sum())
         drawn = length + (not cut)
         spread = sharpened(predicted[:drawn][:, allowed], backbone.sharpening.temperature, backbone.sharpening.top_p)
-        warmups.append(spread[list(range(drawn)), [allowed.index(token) for token in row[:drawn]]].sum())
+        warmups.append(spread[list(range(drawn)), [place.get(token, 0) for token in row[:drawn]]].sum())
         entropies.append(-(spread.exp() * spread.masked_fill(spread == -math.inf, 0.0)).sum())
         drawn_from.append(spread.detach())
     return targets, warmups, entropies, drawn_from
