@@ -268,14 +268,17 @@ class _Chunks:
                 gradient[:drawn] /= self.sharpening.temperature
             if to_bias is not None:
                 to_bias += gradient.sum(0)
-            narrow = gradient.to(self.dtype)
-            with _without_autocast(self.states):
-                if to_states is not None:
-                    to_states[rows] = (narrow @ self.weight).to(to_states.dtype)
-                if to_weight is not None and to_weight.dtype == self.dtype:
-                    to_weight.addmm_(narrow.T, self.states[rows].to(self.dtype))
-                elif to_weight is not None:
-                    to_weight += narrow.T @ self.states[rows].to(self.dtype)
+            self._multiply(gradient.to(self.dtype), rows, to_states, to_weight)
+
+    def _multiply(self, gradient: Tensor, rows: Tensor, to_states: Tensor | None, to_weight: Tensor | None) -> None:
+        """Add what the logits' gradient [n, V] at positions `rows` [n] is worth to states and weight."""
+        with _without_autocast(self.states):
+            if to_states is not None:
+                to_states[rows] = (gradient @ self.weight).to(to_states.dtype)
+            if to_weight is not None and to_weight.dtype == self.dtype:
+                to_weight.addmm_(gradient.T, self.states[rows].to(self.dtype))
+            elif to_weight is not None:
+                to_weight += gradient.T @ self.states[rows].to(self.dtype)
 
 
 def _without_autocast(like: Tensor) -> AbstractContextManager[None]:

@@ -136,13 +136,7 @@ def load_pretrained(
         raise
     except Exception as error:
         raise _loading_error(name, folder.is_dir(), error) from error
-    if not tokenizer.is_fast:
-        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
-    if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
-        spare = "<|finetune_right_pad_id|>"
-        tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
+    _check_tokenizer(name, tokenizer)
     _check_vocabulary(name, found.model, tokenizer)
     if unused := found.own_settings.not_used():
         listed = ", ".join(f"{key}={value}" for key, value in unused.items())
@@ -231,6 +225,17 @@ def _begin_like(model: Model, token: int, known: int) -> None:
         layer.weight[token] = layer.weight[known]
         if getattr(layer, "bias", None) is not None:
             layer.bias[token] = layer.bias[known]
+
+
+def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """It can read any text and end one; a token that pads is chosen where it names none."""
+    if not tokenizer.is_fast:
+        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
+    if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
+        spare = "<|finetune_right_pad_id|>"
+        tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
 
 
 def _check_vocabulary(name: str, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
