@@ -10,7 +10,7 @@ from functools import partial
 from warmup.config.schema import Config
 from warmup.data.examples import Example
 from warmup.models.checkpoint_settings import CheckpointSettings
-from warmup.models.loading import Backbone, build_fresh, check_lengths, load_pretrained
+from warmup.models.loading import Backbone, begin_like, build_fresh, check_lengths, load_pretrained
 from warmup.models.sequence_format import SequenceFormat
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
         if own is None or config.model.asks_for_format:
             format_of = partial(SequenceFormat.of_pretrained, config.model)
         backbone = load_pretrained(config.model.pretrained, config.model.revision, languages, format_of)
+        if own is not None and own.method == "sft" and backbone.family.is_encoder_decoder:
+            begin_like(backbone.model, backbone.separator_id, backbone.tokenizer.eos_token_id)
         return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
     texts = [text for example in examples for text in (example.prompt, example.target or "")]
     limits = settings.limits

@@ -203,7 +203,7 @@ def _with_separator(
     if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)
     if SEPARATOR in tokenizer.get_vocab().keys() - known.keys():
-        _begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
+        begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
     separator, *before_target = sequence.separator_ids(tokenizer)
@@ -219,7 +219,7 @@ def _with_separator(
 
 
 @torch.no_grad()
-def _begin_like(model: Model, token: int, known: int) -> None:
+def begin_like(model: Model, token: int, known: int) -> None:
     """A new token starts where pretraining left a known one: as read, and as predicted."""
     for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
         layer.weight[token] = layer.weight[known]
