@@ -18,6 +18,7 @@ class EvaluationConfig:
     warmup_num_beams: int = number(1, 1, 64)
     sample_warmup: bool = False  # drawn instead of greedy or by beam
     num_warmups: int = number(1, 1, 256)  # M; above 1 they are drawn, and their marginal likelihood picks the answer
+    substituted_examples: int = number(500, 0)  # of the test set, the first; answered again given other warmups
     length_penalty: float = number(1.0, -10.0, 10.0)
     comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
     bertscore_model: str = "roberta-large"  # hub name or folder
