@@ -247,6 +247,8 @@ def train_model(
         larger_is_better=larger_is_better(config.task.selection_metric),
     )
     training = fit(training_job, dev_scores, [WandbCallback(wandb)] if wandb else [])
+    if config.model.lora.merge:
+        model.backbone.merge_adapters()
     if is_main_process():
         save_trained(training_job, training)
     saved = job.folder / RunFile.MODEL

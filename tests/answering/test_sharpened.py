@@ -13,7 +13,7 @@ from tests.methods.oracle import sharpened
 from tests.methods.test_samplers import assert_frequencies
 from warmup.answering.marginal import score_candidates
 from warmup.config.schema import EvaluationConfig
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.models.sharpening import SharpenedBeams, Sharpening
 
 SHARPENINGS = [Sharpening(), Sharpening(0.3), Sharpening(4.0), Sharpening(1.0, 0.6), Sharpening(4.0, 0.9)]

@@ -12,8 +12,8 @@ from warmup.answering.answerer import Answerer
 from warmup.answering.substitution import other_inputs, substitute_warmups, substitutes
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
-from warmup.models.loading import Backbone
 
 LIMITS = Limits(source=12, warmup=3, target=6)
 # The second and the third are the same, so their warmups are: one of them gets its own back from the other.

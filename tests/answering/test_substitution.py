@@ -13,9 +13,9 @@ from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.metrics.answers import score_substitution
 from warmup.metrics.metric import ScoringSettings
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
-from warmup.models.loading import Backbone
 
 LIMITS = Limits(source=12, warmup=4, target=6)
 CONFIG = EvaluationConfig(batch_size=2)

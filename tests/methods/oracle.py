@@ -14,7 +14,7 @@ from torch import Tensor
 
 from warmup.config.schema import WarmupMethod
 from warmup.methods.sampling import Warmups
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 
 
 @dataclass(frozen=True)

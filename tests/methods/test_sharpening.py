@@ -23,8 +23,8 @@ from warmup.methods.scoring import score_warmups
 from warmup.methods.warmup import warmup_loss
 from warmup.methods.without_replacement import sample_without_replacement
 from warmup.models import sharpening
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone
 from warmup.models.sharpening import Sharpening
 
 SHARPENINGS = [Sharpening(0.4), Sharpening(3.0), Sharpening(1.0, 0.7), Sharpening(0.6, 0.9), Sharpening(2.5, 0.5)]

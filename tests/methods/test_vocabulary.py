@@ -16,8 +16,8 @@ from warmup.methods.noise import Noise
 from warmup.methods.sampling import as_written, sample_warmups
 from warmup.methods.scoring import score_warmups
 from warmup.methods.without_replacement import sample_without_replacement
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
-from warmup.models.loading import Backbone, never_in_warmups
 from warmup.models.sharpening import Sharpening
 
 QUOTING = Sharpening(vocabulary="{source}")

@@ -15,9 +15,9 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.sampling import Warmups
 from warmup.methods.warmup import draw_warmups
+from warmup.models.backbone import Backbone
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.encoding import source_batch
-from warmup.models.loading import Backbone
 from warmup.models.sharpening import Sharpening
 
 IID = WarmupMethod(num_samples=3, max_warmup_tokens=4)

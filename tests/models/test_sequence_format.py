@@ -16,8 +16,9 @@ from tests.saved_model import SETTINGS
 from warmup.config.schema import ModelConfig
 from warmup.data.examples import Example
 from warmup.errors import UserError
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import encode_sources
-from warmup.models.loading import SENTINEL, Backbone, load_pretrained, save
+from warmup.models.loading import SENTINEL, load_pretrained, save
 from warmup.models.sequence_format import SequenceFormat
 
 CHAT = (

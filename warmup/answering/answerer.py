@@ -21,10 +21,10 @@ from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording, options_of_all
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import IGNORED_LABEL, decoded_text, encode_sources, source_batch
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone, never_in_warmups
 from warmup.models.modes import evaluation_mode
 from warmup.models.sharpening import Allowed, SharpenedBeams
 from warmup.models.tokenizers import text_ids

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from warmup.methods.sampling import Warmups
 from warmup.methods.scoring import read_targets, read_warmups, score_read
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 
 @dataclass(frozen=True)

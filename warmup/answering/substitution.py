@@ -18,8 +18,8 @@ from warmup.answering.answerer import Answerer, encoded_batches
 from warmup.answering.marginal import score_candidates
 from warmup.data.examples import Example
 from warmup.methods.sampling import as_written
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
-from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 from warmup.models.tokenizers import text_ids
 

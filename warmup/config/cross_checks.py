@@ -21,6 +21,7 @@ def check_sections(config: Config, facts: Facts) -> None:
         UserError: naming the key, what it was and what is allowed.
     """
     _check_steps(config)
+    _check_averaged_adapters(config)
     _check_ranked_options(config)
     for key in facts.model_keys(config.task.metrics):
         config.evaluation.check_metric_model(key)
@@ -53,6 +54,13 @@ def _check_steps(config: Config) -> None:
     steps, method = config.trainer.max_steps, config.method
     if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
         raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
+
+
+def _check_averaged_adapters(config: Config) -> None:
+    averaged = config.trainer.average_checkpoints
+    if config.model.lora.rank and averaged > 1:
+        reason = "the mean of B and the mean of A do not make the mean of B A"
+        raise wrong_value("trainer.average_checkpoints", averaged, f"1 with model.lora.rank: {reason}")
 
 
 def _check_ranked_options(config: Config) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
 from warmup.config.architectures import ARCHITECTURES
 from warmup.config.fields import number
+from warmup.config.lora import LoraConfig
 from warmup.errors import nearest, wrong_value
 
 
@@ -30,6 +31,7 @@ class ModelConfig:
     heads: int = number(4, 1, 256)
     feed_forward: int = number(128, 8, 262144)
     dropout: float = number(0.0, 0.0, 0.9)  # above 0 for encoder-decoders alone: the others have none
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
     def check(self) -> None:
         """See that there is such a model.
@@ -47,6 +49,7 @@ class ModelConfig:
             raise wrong_value("model.dropout", self.dropout, allowed)
         if self.pretrained is None and self.width % self.heads:
             raise wrong_value("model.width", self.width, f"a multiple of model.heads={self.heads}")
+        self.lora.check(self.pretrained is not None)
 
     @property
     def asks_for_format(self) -> bool:

@@ -13,6 +13,7 @@ from warmup.config.evaluation import EvaluationConfig
 from warmup.config.fields import choice, folders, number
 from warmup.config.hub_splits import HubSplit, HubSplits
 from warmup.config.logger import LoggerConfig
+from warmup.config.lora import LoraConfig
 from warmup.config.method import MethodConfig, SftMethod, WarmupMethod
 from warmup.config.model import ModelConfig
 from warmup.config.task import OptionsConfig, TaskConfig
@@ -27,6 +28,7 @@ __all__ = [
     "HubSplits",
     "LocalData",
     "LoggerConfig",
+    "LoraConfig",
     "MethodConfig",
     "ModelConfig",
     "OptionsConfig",

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from warmup.methods.noise import Noise, invert
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone, never_in_warmups
 from warmup.models.sharpening import Sharpening, outside_nucleus
 
 SAME_LENGTH = 64  # source lengths are rounded up to a multiple of this, so that few shapes have to be recorded

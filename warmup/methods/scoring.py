@@ -14,9 +14,9 @@ from torch import Tensor
 
 from warmup.methods.output_layer import Loss, OutputLayer, Positions, Totals, totals_of, weigh
 from warmup.methods.sampling import Warmups
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone, never_in_warmups
 from warmup.models.modes import SharedDropout
 
 MOST_IN_A_ROW = 1024  # tokens: the attention mask grows with their square

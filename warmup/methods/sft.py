@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from warmup.methods.scoring import read_targets, weigh_read
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL, Batch
-from warmup.models.loading import Backbone
 
 
 def sft_loss(backbone: Backbone, batch: Batch, smoothing: float = 0.0) -> tuple[Tensor, dict[str, float]]:

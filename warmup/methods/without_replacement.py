@@ -12,8 +12,8 @@ from torch import Tensor
 
 from warmup.methods.noise import Noise
 from warmup.methods.sampling import NEVER, Warmups, run_loop, warmup_logits
+from warmup.models.backbone import Backbone
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 IMPOSSIBLE = float("-inf")  # the log-probability of no warmup
 

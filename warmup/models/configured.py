@@ -9,8 +9,10 @@ from functools import partial
 
 from warmup.config.schema import Config
 from warmup.data.examples import Example
+from warmup.models.backbone import Backbone, begin_like
 from warmup.models.checkpoint_settings import CheckpointSettings
-from warmup.models.loading import Backbone, begin_like, build_fresh, check_lengths, load_pretrained
+from warmup.models.loading import build_fresh, check_lengths, load_pretrained
+from warmup.models.lora import add_adapters
 from warmup.models.sequence_format import SequenceFormat
 
 log = logging.getLogger(__name__)
@@ -25,16 +27,20 @@ class AnsweringModel:
 
 
 def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringModel:
-    """What a training on `examples` begins with: fresh, or pretrained as it comes."""
+    """What a training on `examples` begins with: fresh, or pretrained as it comes, with adapters if asked for."""
     settings = CheckpointSettings.from_config(config)
     if config.model.pretrained:
         languages = (config.task.source_language, config.task.target_language)
-        own, format_of = CheckpointSettings.read(config.model.pretrained), None
+        name, revision = config.model.pretrained, config.model.revision
+        own, format_of = CheckpointSettings.read(name), None
         if own is None or config.model.asks_for_format:
             format_of = partial(SequenceFormat.of_pretrained, config.model)
-        backbone = load_pretrained(config.model.pretrained, config.model.revision, languages, format_of)
+        backbone = load_pretrained(name, revision, languages, format_of)
+        backbone.merge_adapters()
         if own is not None and own.method == "sft" and backbone.family.is_encoder_decoder:
             begin_like(backbone.model, backbone.separator_id, backbone.tokenizer.eos_token_id)
+        if config.model.lora.rank:
+            backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, name, revision)
         return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
     texts = [text for example in examples for text in (example.prompt, example.target or "")]
     limits = settings.limits

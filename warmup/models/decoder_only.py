@@ -75,7 +75,7 @@ class DecoderOnly(Family):
 
         Tokens that look stand at positions `queries` [B, T], those that are looked at, at `keys` [B, T'].
         """
-        return additive(allowed, self.output_weight(model).dtype)
+        return additive(allowed, model.dtype)
 
     def source_ids(
         self, tokenizer: PreTrainedTokenizerBase, text: str, separator_id: int

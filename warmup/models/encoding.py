@@ -11,7 +11,7 @@ from torch import Tensor
 
 from warmup.data.examples import Example
 from warmup.errors import wrong_value
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)

@@ -168,7 +168,7 @@ class Family(ABC):
 
     def output_bias(self, model: Model) -> Tensor | None:
         """[V] what is added to its logits, with gradient where it is a parameter; None where there is nothing."""
-        return model.get_output_embeddings().bias
+        return getattr(model.get_output_embeddings(), "bias", None)  # a layer with new rows has none (`lora.py`)
 
     def logits(self, model: Model, states: Tensor) -> Tensor:
         """[..., V] of what `hidden` returns [..., W]."""

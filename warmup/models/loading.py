@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
+from peft import LoraConfig as AdapterSettings
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
 from tokenizers import AddedToken
@@ -25,81 +24,19 @@ from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, one_line
 from warmup.files import read_json, write_json
+from warmup.models.backbone import Backbone, begin_like
 from warmup.models.checkpoint_settings import CheckpointSettings, Limits
-from warmup.models.checkpoints import OwnSettings, read_checkpoint
-from warmup.models.cuda_graphs import Recordings
-from warmup.models.families import Encoded, Family, Model
+from warmup.models.checkpoints import read_checkpoint
+from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
+from warmup.models.lora import ADAPTER_FILE, inject
 from warmup.models.model_types import FAMILIES
-from warmup.models.sequence_format import PLACE, SequenceFormat, line_ends, word_ids
-from warmup.models.sharpening import Sharpening
+from warmup.models.sequence_format import SequenceFormat
 from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
 SENTINEL = "<extra_id_0>"  # which T5 and mT5 know as the mark of what comes next
 FormatOf = Callable[[PreTrainedTokenizerBase, Family], SequenceFormat]
-
-
-@dataclass
-class Backbone:
-    """A model with all that is needed to read sources and write continuations."""
-
-    model: Model
-    tokenizer: PreTrainedTokenizerBase
-    family: Family
-    separator_id: int
-    recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
-    own_settings: OwnSettings = field(default_factory=OwnSettings)
-    sequence: SequenceFormat = SequenceFormat()  # what stands around source and target, as text
-    before_target: tuple[int, ...] = ()  # the separator's other tokens, which follow whether or not it was drawn
-    around_source: tuple[list[int], list[int]] | None = None  # tokens; None where the family has its own
-
-    @property
-    def separator(self) -> list[int]:
-        """What stands between a warmup and its target."""
-        return [self.separator_id, *self.before_target]
-
-    sharpening: Sharpening = Sharpening()  # of the distribution of warmups
-
-    @cached_property
-    def never_in_warmup(self) -> torch.Tensor:
-        """[V] true for tokens that no warmup may hold: special tokens and vocabulary rows without a token.
-
-        The separator is not among them: it ends the warmup. Where it is a line's end, no other token ends a line.
-        """
-        rows = self.model.get_output_embeddings().weight.shape[0]
-        forbidden = torch.zeros(rows, dtype=torch.bool)
-        forbidden[len(self.tokenizer) :] = True
-        special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
-        forbidden[[index for index in special if index < rows]] = True
-        ends = line_ends(self.tokenizer)
-        if self.separator_id in ends:
-            forbidden[ends] = True
-        forbidden[self.separator_id] = False
-        return forbidden
-
-
-def never_in_warmups(backbone: Backbone, encoded: Encoded) -> torch.Tensor:
-    """[V] or, where it differs between inputs, [B, V] true for tokens that the warmups of `encoded` may not hold."""
-    never, text = backbone.never_in_warmup.to(encoded.ids.device), backbone.sharpening.vocabulary
-    if text is None:
-        return never
-    listed = torch.zeros_like(never)
-    listed[word_ids(backbone.tokenizer, text.replace(PLACE, " "))] = True
-    if PLACE in text:
-        own = torch.zeros(len(encoded.ids), len(never), dtype=torch.long, device=never.device)
-        own.scatter_add_(1, encoded.ids, _of_source(backbone, encoded.mask).long())
-        listed = listed | (own > 0)
-    allowed = listed & ~never
-    allowed[..., backbone.separator_id] = True
-    return ~allowed
-
-
-def _of_source(backbone: Backbone, mask: torch.Tensor) -> torch.Tensor:
-    """[B, S] true for the tokens of the source itself, without what the model reads around it."""
-    before, after = backbone.around_source or ([], [])
-    place, count = mask.cumsum(-1) - 1, mask.sum(-1, keepdim=True)
-    return mask.bool() & (place >= len(before)) & (place < count - len(after))
 
 
 def load_pretrained(
@@ -110,6 +47,8 @@ def load_pretrained(
 ) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
+    A folder of adapters is loaded with its base model; they are not merged yet.
+
     Args:
         languages: of source and target, for models with a token for each; None leaves what the checkpoint says.
         format_of: what stands around source and target; None: what a run wrote beside the checkpoint, else `<sep>`.
@@ -119,8 +58,11 @@ def load_pretrained(
             (docs/models.md has the reasons).
     """
     folder = Path(path).expanduser()
+    if (folder / ADAPTER_FILE).is_file():
+        return _load_adapted(folder, languages)
     if folder.is_dir() and not (folder / "config.json").is_file():
-        inside = next((part for part in ("model", "final") if (folder / part / "config.json").is_file()), None)
+        kinds = [(part, file) for part in ("model", "final") for file in ("config.json", ADAPTER_FILE)]
+        inside = next((part for part, file in kinds if (folder / part / file).is_file()), None)
         hint = f"; did you mean {folder / inside}?" if inside else " (it has no config.json)"
         raise UserError(f"{folder} is not a model checkpoint{hint}")
     if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
@@ -131,26 +73,71 @@ def load_pretrained(
     where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
         found = read_checkpoint(name, **where)
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
     except UserError:
         raise
     except Exception as error:
         raise _loading_error(name, folder.is_dir(), error) from error
-    _check_tokenizer(name, tokenizer)
+    tokenizer = _read_tokenizer(name, **where)
     _check_vocabulary(name, found.model, tokenizer)
     if unused := found.own_settings.not_used():
         listed = ", ".join(f"{key}={value}" for key, value in unused.items())
         log.info("%s has generation settings of its own, kept for saving and not used: %s", name, listed)
-    if format_of is None:
-        own = CheckpointSettings.read(name)
-        sequence = SequenceFormat() if own is None else own.sequence
-    else:
-        sequence = format_of(tokenizer, found.family)
+    sequence = format_of(tokenizer, found.family) if format_of else _sequence_of(name)
     backbone = _with_separator(found.model, tokenizer, found.family, sequence)
     backbone.own_settings = found.own_settings
     found.family.prepare(found.model, tokenizer, languages)
     _check_likelihood(name, backbone)
     return backbone
+
+
+def _sequence_of(checkpoint: str) -> SequenceFormat:
+    own = CheckpointSettings.read(checkpoint)
+    return SequenceFormat() if own is None else own.sequence
+
+
+def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Backbone:
+    """The adapters and the tokenizer of `folder`, with the base model that they name."""
+    sequence = _sequence_of(str(folder))
+    try:
+        settings = AdapterSettings.from_pretrained(str(folder))
+    except Exception as error:  # whatever PEFT raises for a broken file, or for adapters of another kind
+        raise UserError(f"{folder / ADAPTER_FILE} is not of LoRA adapters: {one_line(error)}") from error
+    if not isinstance(settings, AdapterSettings):
+        raise UserError(f"{folder / ADAPTER_FILE} is not of LoRA adapters: it is a {type(settings).__name__}")
+    if not settings.base_model_name_or_path:
+        raise UserError(f"{folder / ADAPTER_FILE} names no base model (base_model_name_or_path)")
+    try:
+        base = load_pretrained(settings.base_model_name_or_path, settings.revision, format_of=lambda *_: sequence)
+    except UserError as error:
+        raise UserError(f"the base model of the adapters in {folder} cannot be loaded: {error}") from error
+    base.merge_adapters()
+    tokenizer = _read_tokenizer(str(folder), local_files_only=True)
+    _check_vocabulary(str(folder), base.model, tokenizer)
+    backbone = _with_separator(base.model, tokenizer, base.family, sequence)
+    base.family.prepare(base.model, tokenizer, languages)
+    try:
+        backbone.adapters = inject(base.model, settings)
+        backbone.adapters.load(folder)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(f"{folder} does not hold adapters of its base model: {one_line(error)}") from error
+    backbone.own_settings = base.own_settings
+    return backbone
+
+
+def _read_tokenizer(name: str, **where: Any) -> PreTrainedTokenizerBase:
+    """A tokenizer with all that is needed of one; `where` as `from_pretrained` takes it."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **where)
+    except Exception as error:
+        raise _loading_error(name, Path(name).is_dir(), error) from error
+    if not tokenizer.is_fast:
+        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
+    if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
+        spare = "<|finetune_right_pad_id|>"
+        tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
+    return tokenizer
 
 
 def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Backbone:
@@ -200,13 +187,15 @@ def _with_separator(
     if sequence.separator == SEPARATOR:
         _add_separator(tokenizer)
     highest = max(tokenizer.get_vocab().values())
-    if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
+    pretrained = model.get_input_embeddings().weight.shape[0]
+    if highest >= pretrained:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)
     if SEPARATOR in tokenizer.get_vocab().keys() - known.keys():
         begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
     separator, *before_target = sequence.separator_ids(tokenizer)
+    added = {separator} if sequence.separator == SEPARATOR else set()
     return Backbone(
         model,
         tokenizer,
@@ -215,27 +204,8 @@ def _with_separator(
         sequence=sequence,
         before_target=tuple(before_target),
         around_source=sequence.around_source(tokenizer),
+        new_rows=sorted({*added, *range(pretrained, highest + 1)}),
     )
-
-
-@torch.no_grad()
-def begin_like(model: Model, token: int, known: int) -> None:
-    """A new token starts where pretraining left a known one: as read, and as predicted."""
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-        layer.weight[token] = layer.weight[known]
-        if getattr(layer, "bias", None) is not None:
-            layer.bias[token] = layer.bias[known]
-
-
-def _check_tokenizer(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
-    """It can read any text and end one; a token that pads is chosen where it names none."""
-    if not tokenizer.is_fast:
-        raise UserError(f"{name} has no fast tokenizer (tokenizer.json), which alone reads special tokens as text")
-    if tokenizer.eos_token_id is None:
-        raise UserError(f"the tokenizer of {name} has no token that ends a text (eos_token)")
-    if tokenizer.pad_token_id is None:  # Llama 3 has a token made for padding, and no pad token set
-        spare = "<|finetune_right_pad_id|>"
-        tokenizer.pad_token = spare if spare in tokenizer.get_vocab() else tokenizer.eos_token
 
 
 def _check_vocabulary(name: str, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -272,19 +242,37 @@ def save(
 ) -> None:
     """A plain Hugging Face checkpoint, with `settings` beside it; AutoModel*.from_pretrained loads it.
 
+    Of a model with adapters these alone are written, in PEFT's format, with the name of their base model.
+
     Generation settings that the model came with are put back as they were: transformers would refuse to save some.
     """
     try:
-        with own_settings_aside(backbone.model):
-            backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
+        if backbone.adapters is not None:
+            backbone.adapters.save(folder)
+        else:
+            with own_settings_aside(backbone.model):
+                backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
         backbone.tokenizer.save_pretrained(folder)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the model to {folder}: {getattr(error, 'strerror', None) or error}") from error
+    settings.write(folder)
+    if backbone.adapters is not None:
+        return  # what the model came with is said by the base model
     own = backbone.own_settings
     for file, content in ((FILE, own.in_config if own.file is None else own.file), ("config.json", own.in_config)):
         if content:
             write_json(folder / file, read_json(folder / file) | content)
-    settings.write(folder)
+
+
+def load_weights(backbone: Backbone, folder: Path) -> None:
+    """Take the weights that `save` wrote of this model; where adapters were merged meanwhile, it has none any more."""
+    if backbone.adapters is not None and (folder / ADAPTER_FILE).is_file():
+        backbone.adapters.load(folder)
+        return
+    if backbone.adapters is not None:
+        backbone.adapters.remove()
+        backbone.adapters = None
+    backbone.model.load_state_dict(read_checkpoint(str(folder), local_files_only=True).model.state_dict())
 
 
 def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserError:

@@ -30,6 +30,7 @@ def evaluation_mode(parts: Iterable[nn.Module]) -> Iterator[None]:
             part.training = True
 
 
+LORA_DROPOUT = ".lora_dropout."  # in the names of PEFT's modules
 RATES = ("dropout", "activation_dropout", "layerdrop")  # of blocks that drop out themselves, BART's
 
 
@@ -57,7 +58,8 @@ def dropout_off(module: nn.Module) -> Iterator[None]:
 class SharedDropout:
     """One dropout mask for all continuations of an input, wherever `module` drops out activations.
 
-    Attention weights are not dropped, nor is anything that a block drops without a module for it (BART). The masks
+    Attention weights are not dropped, nor is anything that a block drops without a module for it (BART), nor what an
+    adapter of LoRA reads: that may be a source inside of `module`, whose rows are of another length. The masks
     [B, 1, longest, width] are drawn when first needed and kept, so that rows read later, and activations recomputed in
     the backward pass, meet the same ones.
     """
@@ -74,7 +76,7 @@ class SharedDropout:
         hooks, before = [], _recompute
         passing = _Pass(self, length, inputs)
         for name, part in self.module.named_modules():
-            if isinstance(part, nn.Dropout) and part.training and part.p:
+            if isinstance(part, nn.Dropout) and part.training and part.p and LORA_DROPOUT not in name:
                 hooks.append(part.register_forward_hook(partial(passing.drop, name)))
         _recompute = partial(self.rows, length, inputs)
         try:

@@ -19,6 +19,7 @@ from warmup.config.data import needed_splits
 from warmup.config.facts import Facts
 from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError
+from warmup.files import read_json
 from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
@@ -89,6 +90,8 @@ def _configured_inputs(config: Config) -> dict[str, str]:
     for key, name in _models(config).items():
         revision = None if key == "checkpoint" else config.model.revision
         found[key] = _digest_model(name, revision)
+        if base := _base_model(Path(name).expanduser()):
+            found[f"{key}'s base model"] = _digest_model(*base)
     return {key: digest for key, digest in found.items() if digest}
 
 
@@ -123,6 +126,16 @@ def _models(config: Config) -> dict[str, str]:
     if config.checkpoint and config.run in ("evaluate", "predict"):
         return {"checkpoint": config.checkpoint}
     return {"model.pretrained": config.model.pretrained} if config.model.pretrained and config.run != "score" else {}
+
+
+def _base_model(folder: Path) -> tuple[str, str | None] | None:
+    """Name and revision of the model that a folder of adapters is to be put into; None for other folders."""
+    file = folder / "adapter_config.json"
+    if not file.is_file():
+        return None
+    content = read_json(file)
+    name = content.get("base_model_name_or_path") if isinstance(content, dict) else None
+    return (name, content.get("revision")) if isinstance(name, str) else None
 
 
 def _digest_model(name: str, revision: str | None) -> str | None:

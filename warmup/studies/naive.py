@@ -13,8 +13,8 @@ from warmup.methods.objective import coefficients, prior_weights, surrogate_loss
 from warmup.methods.output_layer import Totals
 from warmup.methods.sampling import Warmups, even_weights, warmup_logits
 from warmup.methods.scoring import Continuations, join
+from warmup.models.backbone import Backbone
 from warmup.models.generation import generated
-from warmup.models.loading import Backbone
 from warmup.models.sharpening import Sharpening
 
 

@@ -16,9 +16,10 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
-from warmup.models.loading import Backbone, save
+from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
@@ -129,6 +130,8 @@ def _trainer_of(
         data_collator=Collator(job.backbone),
         callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints), *callbacks],
     )
+    if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
+        raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")
     trainer.remove_callback(ProgressCallback)
     return trainer
 

@@ -9,8 +9,8 @@ from warmup.config.schema import MethodConfig, SftMethod, WarmupMethod
 from warmup.methods.noise import input_seeds
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL, Batch
-from warmup.models.loading import Backbone
 from warmup.training.progress import Progress
 
 

@@ -15,8 +15,7 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 from warmup.config.schema import TrainerConfig
 from warmup.errors import UserError
 from warmup.models.checkpoint_settings import CheckpointSettings
-from warmup.models.checkpoints import read_checkpoint
-from warmup.models.loading import save
+from warmup.models.loading import load_weights, save
 from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler
 from warmup.training.checkpoints import checkpoint_at, evaluated_steps, mean_weights, read_state
 from warmup.training.method_model import MethodModel
@@ -225,8 +224,7 @@ class WarmupTrainer(Trainer):
         self.clock.restart(trained)
 
     def _load_weights(self, checkpoint: Path) -> None:
-        inner = self.method_model.model
-        inner.load_state_dict(read_checkpoint(str(checkpoint), local_files_only=True).model.state_dict())
+        load_weights(self.method_model.backbone, checkpoint)
 
 
 def _short(logs: dict[str, float]) -> str:
