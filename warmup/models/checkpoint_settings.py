@@ -9,7 +9,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from warmup.config.schema import Config, WarmupMethod
+from warmup.config.schema import Config, PauseMethod, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.errors import UserError, wrong_value
 from warmup.files import read_json, write_json
@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Lengths in tokens; `warmup` None stands for a model that writes no warmup."""
+    """Lengths in tokens; `warmup` None stands for a model that writes no warmup, `pauses` None for one without."""
 
     source: int
     warmup: int | None
     target: int
+    pauses: int | None = None  # given before the target, always as many
 
 
 @dataclass(frozen=True)
@@ -39,14 +40,17 @@ class CheckpointSettings:
 
     @property
     def method(self) -> str:
-        """`sft` or `warmup`."""
-        return "sft" if self.limits.warmup is None else "warmup"
+        """`sft`, `pause` or `warmup`."""
+        if self.limits.warmup is not None:
+            return "warmup"
+        return "sft" if self.limits.pauses is None else "pause"
 
     @classmethod
     def from_config(cls, config: Config) -> CheckpointSettings:
         """What a model that `config` trains will answer with."""
         warmup = config.method.max_warmup_tokens if isinstance(config.method, WarmupMethod) else None
-        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens)
+        pauses = config.method.num_tokens if isinstance(config.method, PauseMethod) else None
+        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens, pauses)
         return cls(limits, Wording.from_config(config.task))
 
     @classmethod
@@ -69,6 +73,8 @@ class CheckpointSettings:
         for name, limit in vars(limits).items():
             if limit is not None and limit < 1:
                 raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
+        if limits.warmup is not None and limits.pauses is not None:
+            raise wrong_value(f"{file}: limits.pauses", limits.pauses, "null beside limits.warmup")
         return cls(limits, _part(Wording, _with_options(content["wording"]), f"{file}: wording"))
 
     def write(self, checkpoint: Path) -> None:
@@ -79,7 +85,7 @@ class CheckpointSettings:
     def check_asked(self, asked: CheckpointSettings) -> None:
         """Say in one line what these, which are used, have otherwise than the command, which `asked` for its own.
 
-        A limit of warmups is not compared where one side writes none: another method is no mistake.
+        A number of warmup or pause tokens is not compared where one side has none: another method is no mistake.
 
         Raises:
             UserError: the checkpoint was trained on another task, whose fields and metrics are not the command's.
@@ -90,6 +96,7 @@ class CheckpointSettings:
         keys = {
             "source": "task.max_source_tokens",
             "warmup": "method.max_warmup_tokens",
+            "pauses": "method.num_tokens",
             "target": "task.max_target_tokens",
         }
         pairs = [(key, getattr(self.limits, name), getattr(asked.limits, name)) for name, key in keys.items()]

@@ -31,7 +31,7 @@ from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
-from warmup.models.tokenizers import SEPARATOR, train_tokenizer
+from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +60,15 @@ class Backbone:
         forbidden[[index for index in special if index < rows]] = True
         forbidden[self.separator_id] = False
         return forbidden
+
+    def pause_prefix(self, pauses: int | None) -> list[int]:
+        """What stands before every target of a model that writes no warmup: so many pauses and a separator, or nothing.
+
+        The model has got its pause token (`add_pause`).
+        """
+        if pauses is None:
+            return []
+        return [self.tokenizer.convert_tokens_to_ids(PAUSE)] * pauses + [self.separator_id]
 
 
 def load_pretrained(
@@ -116,7 +125,7 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     """
     family = FAMILIES[config.architecture]()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
-    _add_separator(tokenizer)
+    _add_token(tokenizer, SEPARATOR)
     model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
     family.initialise(model)
     family.prepare(model, tokenizer, (None, None))
@@ -133,27 +142,39 @@ def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> No
     if most is None:
         return
     start = len(backbone.family.start_ids(backbone.model)) - 1
-    written = start + (0 if limits.warmup is None else limits.warmup + 1) + limits.target
+    before = limits.warmup or limits.pauses or 0
+    written = start + (before and before + 1) + limits.target
     read = limits.source + limits.target if shown else limits.source
     model = f"the {most} positions of this {backbone.model.config.model_type}"
     if read > most:
         with_target = f" with task.max_target_tokens={limits.target} (method.sampler=recognition)" if shown else ""
         raise UserError(f"task.max_source_tokens={limits.source}{with_target} is {read} tokens, more than {model}")
     if written > most:
-        after = "" if limits.warmup is None else f" after method.max_warmup_tokens={limits.warmup} and the separator"
+        key = "max_warmup_tokens" if limits.warmup else "num_tokens"
+        after = f" after method.{key}={before} and the separator" if before else ""
         raise UserError(f"task.max_target_tokens={limits.target}{after} is {written} tokens, more than {model}")
 
 
-def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
+def add_pause(backbone: Backbone) -> None:
+    """Give the model its token for `method=pause`, with an embedding to learn; before any text is encoded."""
+    _add_token(backbone.tokenizer, PAUSE)
+    _embed_all_tokens(backbone.model, backbone.tokenizer)
+
+
+def _add_token(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
     """As a special token, also where a vocabulary has it as a word: text never holds it, and answers do not show it."""
-    tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False)])
 
 
-def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
-    _add_separator(tokenizer)
+def _embed_all_tokens(model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
     highest = max(tokenizer.get_vocab().values())
     if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)
+
+
+def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
+    _add_token(tokenizer, SEPARATOR)
+    _embed_all_tokens(model, tokenizer)
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
     return Backbone(model, tokenizer, family, tokenizer.convert_tokens_to_ids(SEPARATOR))

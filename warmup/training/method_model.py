@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from warmup.config.schema import MethodConfig, WarmupMethod
+from warmup.config.schema import MethodConfig, PauseMethod, WarmupMethod
 from warmup.methods.noise import input_seeds
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
@@ -53,7 +53,8 @@ class MethodModel(nn.Module):
             seeds = input_seeds(self.seed, self.step, input_ids, attention_mask, labels)
             total, gauges = warmup_loss(self.backbone, self.method, batch, seeds, self.measures)
         else:
-            total, gauges = sft_loss(self.backbone, batch)
+            pauses = self.method.num_tokens if isinstance(self.method, PauseMethod) else None
+            total, gauges = sft_loss(self.backbone, batch, self.backbone.pause_prefix(pauses))
         if is_filler:
             return {"loss": 0.0 * total}
         self.progress.count(gauges)
