@@ -262,7 +262,7 @@ def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) 
     """A function that answers the dev set with the model as it is and scores it."""
     config = job.config
     sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
-    quick = dataclasses.replace(config.evaluation, num_warmups=1)
+    quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
     answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
 
     def dev_scores() -> dict[str, float]:

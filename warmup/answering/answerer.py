@@ -1,6 +1,7 @@
 """Two-phase decoding: write the warmup, force the separator at the limit as training did, then write the target.
 
 With `evaluation.num_warmups` above 1, several warmups are drawn and the answer is the target that they make likeliest.
+A model without warmups answers with the likeliest of `evaluation.num_candidates` targets: the greedy one, and draws.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from accelerate import PartialState
@@ -21,6 +23,7 @@ from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording, options_of_all
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.methods.target_sampling import sample_targets
 from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import IGNORED_LABEL, decoded_text, encode_sources, source_batch
@@ -43,22 +46,22 @@ class Answerer:
     """A model with all that decides how it answers. Sources are token ids, `encoded` is a batch of them, read."""
 
     backbone: Backbone
-    limits: Limits  # without one of warmups the target is decoded directly, as SFT trains it
+    limits: Limits  # without one of warmups the target is decoded directly, or after pauses, as it was trained
     evaluation: EvaluationConfig
     seed: int = 1  # of drawn warmups; they depend on it and on the source's tokens, not on batches or processes
 
     def answer(self, examples: Sequence[Example], split: str, wording: Wording) -> tuple[list[Answer], float]:
         """Answers in the order of `examples`, shared out over all processes, and the seconds it took.
 
-        With `evaluation.num_warmups` above 1, a question with options is answered by scoring them, with and without
-        warmups.
+        With `evaluation.num_warmups` or `evaluation.num_candidates` above 1, a question with options is answered by
+        scoring them, with and without warmups.
 
         Raises:
             UserError: its options cannot be worded without the record.
         """
         sources = encode_sources(self.backbone, examples, self.limits.source, split)
         options = None
-        if wording.options is not None and self.evaluation.num_warmups > 1:
+        if wording.options is not None and self.evaluation.ranks:
             check_option_template(wording.target_template, wording.options.answer or "")
             options = options_of_all(examples)
         return self.answer_encoded(sources, split, options)
@@ -88,8 +91,9 @@ class Answerer:
                 None writes the answer.
         """
         answers: dict[int, Answer] = {}
-        draws = 1 if self.limits.warmup is None else self.evaluation.num_warmups
-        size = max(1, self.evaluation.batch_size // draws)  # a batch has one row per warmup
+        evaluation = self.evaluation
+        draws = evaluation.num_candidates if self.limits.warmup is None else evaluation.num_warmups
+        size = max(1, evaluation.batch_size // draws)  # a batch has one row per warmup, or candidate
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
             for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):
@@ -103,7 +107,9 @@ class Answerer:
     def write_answers(self, encoded: Encoded) -> list[Answer]:
         """Answers of one batch."""
         if self.limits.warmup is None:
-            targets = self.write_targets(encoded, [[] for _ in encoded.ids])
+            targets = self.write_targets(encoded, [self._prefix for _ in encoded.ids])
+            if self.evaluation.num_candidates > 1:
+                targets = self.likeliest(encoded, targets)
             return [Answer(None, self._text(target)) for target in targets]
         if self.evaluation.num_warmups > 1:
             return self.rank_targets(encoded, self.draw(encoded, self.evaluation.num_warmups))
@@ -133,12 +139,27 @@ class Answerer:
             answers.append(Answer(self._text(row[choice.warmup]), self._text(written[choice.candidate])))
         return answers
 
+    def likeliest(self, encoded: Encoded, targets: Sequence[list[int]]) -> list[list[int]]:
+        """Of each input the likeliest by log p(y|x) of its target here and of `num_candidates - 1` that are drawn.
+
+        A candidate that the limit cut off is scored with the `</s>` that training would have put there.
+        """
+        count, end = self.evaluation.num_candidates - 1, self.backbone.tokenizer.eos_token_id
+        drawn = sample_targets(self.backbone, encoded, count, self.limits.target, self._prefix, self._noise(encoded))
+        candidates = [
+            [list(row) for row in dict.fromkeys(tuple(_ended(row, end)) for row in (first, *others))]
+            for first, others in zip(targets, drawn, strict=True)
+        ]
+        scored = score_candidates(self.backbone, encoded, None, candidates, self._prefix)
+        return [rows[best(scores).candidate] for rows, scores in zip(candidates, scored, strict=True)]
+
     def choose_options(self, encoded: Encoded, options: Sequence[Sequence[str]]) -> list[Answer]:
         """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
         end = self.backbone.tokenizer.eos_token_id
         rows = [[[*text_ids(self.backbone.tokenizer, option), end] for option in own] for own in options]
         warmups = None if self.limits.warmup is None else self.draw(encoded, self.evaluation.num_warmups)
-        choices = [best(scores) for scores in score_candidates(self.backbone, encoded, warmups, rows)]
+        scored = score_candidates(self.backbone, encoded, warmups, rows, self._prefix)
+        choices = [best(scores) for scores in scored]
         if warmups is None:
             return [Answer(None, own[choice.candidate]) for own, choice in zip(options, choices, strict=True)]
         return [
@@ -149,9 +170,7 @@ class Answerer:
     def draw(self, encoded: Encoded, count: int) -> Warmups:
         """`count` warmups per input; more of them begin with those of a smaller `count`."""
         assert self.limits.warmup is not None
-        without_target = torch.full_like(encoded.ids[:, :1], IGNORED_LABEL)
-        seeds = input_seeds(self.seed, 0, encoded.ids, encoded.mask, without_target)
-        return sample_warmups(self.backbone, encoded, count, self.limits.warmup, Noise(seeds))
+        return sample_warmups(self.backbone, encoded, count, self.limits.warmup, self._noise(encoded))
 
     def write_warmups(self, encoded: Encoded) -> list[list[int]]:
         """One warmup of each input, greedy, by beam or drawn, without its separator."""
@@ -189,6 +208,15 @@ class Answerer:
             **({"length_penalty": penalty} if beams > 1 else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
+
+    @cached_property
+    def _prefix(self) -> list[int]:
+        """What stands before every target of a model without warmups."""
+        return self.backbone.pause_prefix(self.limits.pauses)
+
+    def _noise(self, encoded: Encoded) -> Noise:
+        without_target = torch.full_like(encoded.ids[:, :1], IGNORED_LABEL)
+        return Noise(input_seeds(self.seed, 0, encoded.ids, encoded.mask, without_target))
 
     def _text(self, ids: list[int]) -> str:
         return decoded_text(self.backbone, ids)

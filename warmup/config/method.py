@@ -14,7 +14,7 @@ from warmup.errors import wrong_value
 class MethodConfig:
     """How the model is trained and answers."""
 
-    name: str = choice(MISSING, "sft", "warmup")
+    name: str = choice(MISSING, "sft", "pause", "warmup")
 
     def check(self) -> None:
         """See that the choices go together.
@@ -35,6 +35,17 @@ class SftMethod(MethodConfig):
         """As the base class says: refuses what would leave nothing of the labels."""
         if not 0 <= self.label_smoothing < 1:
             raise wrong_value("method.label_smoothing", self.label_smoothing, "at least 0.0 and below 1.0")
+
+
+@dataclass
+class PauseMethod(MethodConfig):
+    """The control of the warmup method: as many tokens without content before the target.
+
+    Copies of a learnt token stand where a warmup would (Goyal et al. 2023, arXiv 2310.02226); no loss is on them.
+    """
+
+    name: str = choice("pause", "pause")
+    num_tokens: int = number(8, 1, 1024)
 
 
 @dataclass

@@ -125,11 +125,14 @@ def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> Sh
     return SharedDropout(backbone.family.reader(backbone.model), len(labels), longest)
 
 
-def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Reading:
-    """Read targets [B, T] written straight after their sources, as SFT trains them."""
+def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor, prefix: Sequence[int] = ()) -> Reading:
+    """Read targets [B, T] written straight after their sources, as SFT trains them, or after one `prefix` for all."""
+    before = torch.tensor([prefix], dtype=torch.long).expand(len(labels), 1, -1)
+    in_prefix = torch.ones_like(before, dtype=torch.bool)
     present = (labels != IGNORED_LABEL).cpu()[:, None]
     tokens = labels.cpu()[:, None].masked_fill(~present, backbone.tokenizer.pad_token_id)
-    rows = Continuations(tokens, present, torch.zeros_like(present), present)
+    mask, target = torch.cat([in_prefix, present], dim=-1), torch.cat([~in_prefix, present], dim=-1)
+    rows = Continuations(torch.cat([before, tokens], dim=-1), mask, torch.zeros_like(mask), target)
     inputs = torch.arange(len(labels))
     alone = torch.zeros(len(labels), 1, dtype=torch.long)
     states = _states(backbone, encoded, rows, inputs, None)

@@ -14,6 +14,7 @@ from warmup.models.families import Encoded, Family, Model
 from warmup.models.lora import Adapters
 from warmup.models.sequence_format import PLACE, SequenceFormat, line_ends, word_ids
 from warmup.models.sharpening import Sharpening
+from warmup.models.tokenizers import PAUSE
 
 
 @dataclass
@@ -37,6 +38,15 @@ class Backbone:
     def separator(self) -> list[int]:
         """What stands between a warmup and its target."""
         return [self.separator_id, *self.before_target]
+
+    def pause_prefix(self, pauses: int | None) -> list[int]:
+        """What stands before every target of a model that writes no warmup: so many pauses and a separator, or nothing.
+
+        The model has got its pause token (`loading.add_pause`).
+        """
+        if pauses is None:
+            return []
+        return [self.tokenizer.convert_tokens_to_ids(PAUSE)] * pauses + self.separator
 
     def merge_adapters(self) -> None:
         """Make adapters, where there are any, part of the model's own weights."""

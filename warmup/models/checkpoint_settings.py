@@ -12,7 +12,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from warmup.config.schema import Config, WarmupMethod
+from warmup.config.schema import Config, PauseMethod, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.errors import UserError, wrong_value
 from warmup.files import read_json, write_json
@@ -27,11 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Lengths in tokens; `warmup` None stands for a model that writes no warmup."""
+    """Lengths in tokens; `warmup` None stands for a model that writes no warmup, `pauses` None for one without."""
 
     source: int
     warmup: int | None
     target: int
+    pauses: int | None = None  # given before the target, always as many
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,10 @@ class CheckpointSettings:
 
     @property
     def method(self) -> str:
-        """`sft` or `warmup`."""
-        return "sft" if self.limits.warmup is None else "warmup"
+        """`sft`, `pause` or `warmup`."""
+        if self.limits.warmup is not None:
+            return "warmup"
+        return "sft" if self.limits.pauses is None else "pause"
 
     @classmethod
     def from_config(cls, config: Config) -> CheckpointSettings:
@@ -54,7 +57,8 @@ class CheckpointSettings:
         warmup, sharpening, method = None, Sharpening(), config.method
         if isinstance(method, WarmupMethod):
             warmup, sharpening = method.max_warmup_tokens, Sharpening.of_method(method)
-        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens)
+        pauses = method.num_tokens if isinstance(method, PauseMethod) else None
+        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens, pauses)
         return cls(limits, Wording.from_config(config.task), sharpening=sharpening)
 
     @classmethod
@@ -77,6 +81,8 @@ class CheckpointSettings:
         for name, limit in vars(limits).items():
             if limit is not None and limit < 1:
                 raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
+        if limits.warmup is not None and limits.pauses is not None:
+            raise wrong_value(f"{file}: limits.pauses", limits.pauses, "null beside limits.warmup")
         wording = _part(Wording, _with_options(content["wording"]), f"{file}: wording")
         sequence = _part(SequenceFormat, content.get("sequence", {}), f"{file}: sequence")
         # versions without the section knew no other distribution than the model's softmax
@@ -95,7 +101,7 @@ class CheckpointSettings:
     def check_asked(self, asked: CheckpointSettings) -> None:
         """Say in one line what these, which are used, have otherwise than the command, which `asked` for its own.
 
-        What is of warmups is not compared where one side writes none: another method is no mistake.
+        What is of warmups or pauses is not compared where one side has none: another method is no mistake.
 
         Raises:
             UserError: the checkpoint was trained on another task, whose fields and metrics are not the command's.
@@ -106,6 +112,7 @@ class CheckpointSettings:
         keys = {
             "source": "task.max_source_tokens",
             "warmup": "method.max_warmup_tokens",
+            "pauses": "method.num_tokens",
             "target": "task.max_target_tokens",
         }
         pairs = [(key, getattr(self.limits, name), getattr(asked.limits, name)) for name, key in keys.items()]

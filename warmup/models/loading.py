@@ -32,7 +32,7 @@ from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.lora import ADAPTER_FILE, inject
 from warmup.models.model_types import FAMILIES
 from warmup.models.sequence_format import SequenceFormat
-from warmup.models.tokenizers import SEPARATOR, train_tokenizer
+from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
 SENTINEL = "<extra_id_0>"  # which T5 and mT5 know as the mark of what comes next
@@ -147,7 +147,7 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     """
     family = FAMILIES[config.architecture]()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
-    _add_separator(tokenizer)
+    _add_token(tokenizer, SEPARATOR)
     model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
     family.initialise(model)
     family.prepare(model, tokenizer, (None, None))
@@ -164,32 +164,44 @@ def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> No
     if most is None:
         return
     start = len(backbone.family.start_ids(backbone.model)) - 1
-    written = start + (0 if limits.warmup is None else limits.warmup + len(backbone.separator)) + limits.target
+    before = len(backbone.separator) + (limits.warmup or limits.pauses or 0)
+    written = start + (0 if limits.warmup is limits.pauses is None else before) + limits.target
     read = limits.source + limits.target if shown else limits.source
     model = f"the {most} positions of this {backbone.model.config.model_type}"
     if read > most:
         with_target = f" with task.max_target_tokens={limits.target} (method.sampler=recognition)" if shown else ""
         raise UserError(f"task.max_source_tokens={limits.source}{with_target} is {read} tokens, more than {model}")
     if written > most:
-        after = "" if limits.warmup is None else f" after method.max_warmup_tokens={limits.warmup} and the separator"
+        key = "max_warmup_tokens" if limits.warmup else "num_tokens"
+        after = f" after method.{key}={before} and the separator" if before else ""
         raise UserError(f"task.max_target_tokens={limits.target}{after} is {written} tokens, more than {model}")
 
 
-def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
+def add_pause(backbone: Backbone) -> None:
+    """Give the model its token for `method=pause`, with an embedding to learn; before any text is encoded."""
+    _add_token(backbone.tokenizer, PAUSE)
+    _embed_all_tokens(backbone.model, backbone.tokenizer)
+    backbone.new_rows.append(backbone.tokenizer.convert_tokens_to_ids(PAUSE))
+
+
+def _add_token(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
     """As a special token, also where a vocabulary has it as a word: text never holds it, and answers do not show it."""
-    tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False)])
+
+
+def _embed_all_tokens(model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
+    highest = max(tokenizer.get_vocab().values())
+    if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
+        model.resize_token_embeddings(highest + 1)
 
 
 def _with_separator(
     model: Model, tokenizer: PreTrainedTokenizerBase, family: Family, sequence: SequenceFormat
 ) -> Backbone:
-    known = tokenizer.get_vocab()
+    known, pretrained = tokenizer.get_vocab(), model.get_input_embeddings().weight.shape[0]
     if sequence.separator == SEPARATOR:
-        _add_separator(tokenizer)
-    highest = max(tokenizer.get_vocab().values())
-    pretrained = model.get_input_embeddings().weight.shape[0]
-    if highest >= pretrained:  # T5 has spare rows, Llama has none
-        model.resize_token_embeddings(highest + 1)
+        _add_token(tokenizer, SEPARATOR)
+    _embed_all_tokens(model, tokenizer)
     if SEPARATOR in tokenizer.get_vocab().keys() - known.keys():
         begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
     for settings in (model.config, model.generation_config):
@@ -204,7 +216,7 @@ def _with_separator(
         sequence=sequence,
         before_target=tuple(before_target),
         around_source=sequence.around_source(tokenizer),
-        new_rows=sorted({*added, *range(pretrained, highest + 1)}),
+        new_rows=sorted({*added, *range(pretrained, model.get_input_embeddings().weight.shape[0])}),
     )
 
 

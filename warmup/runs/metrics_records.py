@@ -14,7 +14,7 @@ from warmup.metrics.evaluation import Evaluation, Score
 from warmup.runs.file_names import RunFile
 from warmup.runs.records import broken, plain_line, read_json_object
 
-METHOD_NAMES = {"sft": "SFT", "warmup": "warmup"}
+METHOD_NAMES = {"sft": "SFT", "warmup": "warmup", "pause": "pause tokens"}  # SFT is what the others are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
