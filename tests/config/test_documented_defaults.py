@@ -52,7 +52,7 @@ class Documented:
     """One key of the page; `default` as it is written, None where its table has no such column."""
 
     key: str
-    source: str | None  # `toy`, `local` or `hub`, where only that kind of data has the key; `sft` likewise
+    source: str | None  # `toy`, `local` or `hub`, where only that kind of data has the key; `sft` and `pause` likewise
     default: str | None
     meaning: str
 
@@ -80,7 +80,7 @@ def _row(cells: list[str], has_default: bool) -> Iterator[Documented]:
     for name in re.findall(r"`([^`]+)`", named):  # `data.train.path`, `.name`
         keys.append(keys[0].rpartition(".")[0] + name if name.startswith(".") else name)
     keys = [_of_split(key, split) for split in ["train", *re.findall(r"`([^`]+)`", note)] for key in keys]
-    source = next((kind for kind in ("toy", "local", "hub", "sft") if re.search(rf"\b{kind}$", note)), None)
+    source = next((kind for kind in ("toy", "local", "hub", "sft", "pause") if re.search(rf"\b{kind}$", note)), None)
     defaults: list[str | None] = [None] * len(keys)
     if has_default:
         written = cells[1].replace("`", "").split(", ")
@@ -135,7 +135,7 @@ def choices_of(key: str) -> tuple[str, ...]:
 
 def choice(source: str | None) -> str:
     """What chooses the group that has a key of this source."""
-    return "method=sft" if source == "sft" else f"data={source or 'toy'}"
+    return f"method={source}" if source in ("sft", "pause") else f"data={source or 'toy'}"
 
 
 @pytest.mark.parametrize("source", ["toy", "local", "hub"])

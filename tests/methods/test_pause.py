@@ -54,7 +54,7 @@ def plain_loss(backbone: Backbone, pauses: int) -> torch.Tensor:
 
 
 def test_loss_and_gradients_are_those_of_explicit_pauses(backbone: Backbone) -> None:
-    loss, gauges = sft_loss(backbone, Batch(*batch_of(backbone), LABELS), backbone.pause_prefix(PAUSES))
+    loss, gauges = sft_loss(backbone, Batch(*batch_of(backbone), LABELS), prefix=backbone.pause_prefix(PAUSES))
     found = gradients(backbone, loss)
     expected = plain_loss(backbone, PAUSES)
     tokens = int((LABELS >= 0).sum())
