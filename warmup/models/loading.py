@@ -164,8 +164,8 @@ def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> No
     if most is None:
         return
     start = len(backbone.family.start_ids(backbone.model)) - 1
-    before = len(backbone.separator) + (limits.warmup or limits.pauses or 0)
-    written = start + (0 if limits.warmup is limits.pauses is None else before) + limits.target
+    before = limits.warmup or limits.pauses or 0
+    written = start + (before and before + len(backbone.separator)) + limits.target
     read = limits.source + limits.target if shown else limits.source
     model = f"the {most} positions of this {backbone.model.config.model_type}"
     if read > most:
