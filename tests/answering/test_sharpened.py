@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from tests.answering.test_decoding import answerer, encoded, sources_of
-from tests.methods.enumeration import LIMIT, Everything, sharpen
-from tests.methods.oracle import sharpened
+from tests.methods.enumeration import LABELS, LIMIT, Everything, every_warmup, sharpen
+from tests.methods.oracle import score, sharpened
 from tests.methods.test_samplers import assert_frequencies
 from warmup.answering.marginal import score_candidates
 from warmup.config.schema import EvaluationConfig
@@ -24,19 +24,22 @@ def backbone(request: pytest.FixtureRequest, make_backbone) -> Backbone:
     return sharpen(make_backbone(request.param), request.param)
 
 
-def tokens_of(every: Everything, index: int) -> list[int]:
-    return every.warmups.tokens[0, index, : every.warmups.lengths[0, index]].tolist()
-
-
-@pytest.mark.parametrize("by", SHARPENINGS[1:], ids=str)
-def test_a_beam_of_all_warmups_finds_the_likeliest_per_token(backbone: Backbone, by: Sharpening) -> None:
+def test_a_beam_of_all_warmups_finds_the_likeliest_per_token(backbone: Backbone) -> None:
     """The mean of log p over a warmup's drawn tokens, by which beam search compares lengths."""
-    backbone.sharpening = by
-    every = Everything.of(backbone)
-    drawn = every.warmups.lengths[0] + ~every.warmups.forced[0]
-    best = int((every.scores.warmup_logprob[0] / drawn).argmax())
-    config = EvaluationConfig(warmup_num_beams=16)
-    assert answerer(backbone, LIMIT, config=config).write_warmups(every.copies(1)[0]) == [tokens_of(every, best)]
+    warmups, choices = every_warmup(backbone.tokenizer.pad_token_id), []
+    drawn = warmups.lengths[0] + ~warmups.forced[0]
+    searching = answerer(backbone, LIMIT, config=EvaluationConfig(warmup_num_beams=16))
+    for first in (267, 269):
+        source = [first, 270, 268, backbone.separator_id]
+        for by in SHARPENINGS:
+            backbone.sharpening = by
+            best = int((score(backbone, [source], warmups, LABELS).warmup_logprob[0] / drawn).argmax())
+            choices.append(best)
+            expected = warmups.tokens[0, best, : warmups.lengths[0, best]].tolist()
+            if not by.is_plain:  # whose beams count the probability of what no warmup may hold, too
+                assert searching.write_warmups(encoded(backbone, [source])) == [expected]
+    # in a T5 the sharpening decides; the tiny Llama hardly listens to what came before
+    assert not backbone.model.config.is_encoder_decoder or len({*choices[:5]}) > 1 < len({*choices[5:]})
 
 
 def test_the_temperature_decides_which_warmup_the_beam_finds(backbone: Backbone) -> None:

@@ -246,7 +246,7 @@ def test_a_given_warmup_outside_the_nucleus_is_scored_as_one_more_token_of_it(pl
     scored = score_warmups(plain, encoded, every.warmups, LABELS).warmup_logprob[0]
     exact = every.scores.warmup_logprob[0].detach()
     assert (exact > -math.inf).sum() == 1 and scored[exact > -math.inf].abs().item() < 1e-9
-    assert scored.isfinite().all() and (scored[exact == -math.inf] < -0.1).all()
+    assert (scored > -1e3).all() and (scored[exact == -math.inf] < -0.1).all()
 
 
 def test_no_sharpening_changes_nothing(plain: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
