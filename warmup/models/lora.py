@@ -95,7 +95,7 @@ def add_adapters(model: Model, config: LoraConfig, new_rows: list[int], base: st
         lora_alpha=config.alpha,  # type: ignore[arg-type]  # PEFT says int, and multiplies with it
         lora_dropout=config.dropout,
         target_modules=list(config.target_modules or known),
-        trainable_token_indices={name: new_rows for name in _embedding_names(model)},
+        trainable_token_indices={name: new_rows for name in _token_tables(model)},
         task_type="CAUSAL_LM" if causal else "SEQ_2_SEQ_LM",
         base_model_name_or_path=str(folder.resolve()) if folder.is_dir() else base,
         revision=revision,
@@ -154,7 +154,7 @@ def _linear_layers(model: Model) -> list[str]:
     return list(dict.fromkeys(name.rpartition(".")[2] for name in found))
 
 
-def _embedding_names(model: Model) -> list[str]:
+def _token_tables(model: Model) -> list[str]:
     """The modules that hold a row for each token: embeddings under every name that they have, and the output layer."""
     output = model.get_output_embeddings()
     modules = model.named_modules(remove_duplicate=False)
