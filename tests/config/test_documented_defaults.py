@@ -52,7 +52,7 @@ class Documented:
     """One key of the page; `default` as it is written, None where its table has no such column."""
 
     key: str
-    source: str | None  # `toy`, `local` or `hub`, where only that kind of data has the key
+    source: str | None  # `toy`, `local` or `hub`, where only that kind of data has the key; `pause`, a method's key
     default: str | None
     meaning: str
 
@@ -80,7 +80,7 @@ def _row(cells: list[str], has_default: bool) -> Iterator[Documented]:
     for name in re.findall(r"`([^`]+)`", named):  # `data.train.path`, `.name`
         keys.append(keys[0].rpartition(".")[0] + name if name.startswith(".") else name)
     keys = [_of_split(key, split) for split in ["train", *re.findall(r"`([^`]+)`", note)] for key in keys]
-    source = next((kind for kind in ("toy", "local", "hub") if re.search(rf"\b{kind}$", note)), None)
+    source = next((kind for kind in ("toy", "local", "hub", "pause") if re.search(rf"\b{kind}$", note)), None)
     defaults: list[str | None] = [None] * len(keys)
     if has_default:
         written = cells[1].replace("`", "").split(", ")
@@ -135,8 +135,8 @@ def choices_of(key: str) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("source", ["toy", "local", "hub"])
 def test_every_key_is_documented_and_no_other(source: str) -> None:
-    exist = set(leaves(composed(f"data={source}")))
-    page = {entry.key for entry in DOCUMENTED if entry.source in (None, source)}
+    exist = {key for method in ("warmup", "pause") for key in leaves(composed(f"data={source}", f"method={method}"))}
+    page = {entry.key for entry in DOCUMENTED if entry.source in (None, source, "pause")}
     assert page == exist
 
 
@@ -147,7 +147,8 @@ def test_every_key_is_documented_and_no_other(source: str) -> None:
 )
 def test_a_documented_default_is_what_one_gets(entry: Documented) -> None:
     assert entry.default is not None
-    real = value_of(composed(f"data={entry.source or 'toy'}"), entry.key)
+    group = "method" if entry.source == "pause" else "data"
+    real = value_of(composed(f"{group}={entry.source or 'toy'}"), entry.key)
     stated = yaml.safe_load(entry.default)
     assert stated == real and type(stated) is type(real)
 
