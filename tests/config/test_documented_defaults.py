@@ -145,9 +145,10 @@ def test_every_key_is_documented_and_no_other(source: str) -> None:
     assert page == exist
 
 
-def test_every_key_of_sft_is_documented_and_no_other() -> None:
-    exist = {key for key in leaves(composed("method=sft")) if key.startswith("method.")}
-    assert {entry.key for entry in DOCUMENTED if entry.source == "sft"} | {"method.name"} == exist
+@pytest.mark.parametrize("method", ["sft", "pause"])
+def test_every_key_of_another_method_is_documented_and_no_other(method: str) -> None:
+    exist = {key for key in leaves(composed(f"method={method}")) if key.startswith("method.")}
+    assert {entry.key for entry in DOCUMENTED if entry.source == method} | {"method.name"} == exist
 
 
 @pytest.mark.parametrize(
