@@ -56,11 +56,12 @@ def test_every_choice_composes_and_passes(
         extra = [f"data.train={tmp_path}/pairs.jsonl", "task.target_language=de"]
     if (group, name) == ("data", "hub"):
         extra = ["task=summarization"]
-    if group == "experiment" and name in ("babi", "svamp"):
-        monkeypatch.setenv(name.upper(), str(tmp_path))
+    files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz", "svamp": "{}.jsonl", "study_svamp": "{}.jsonl"}
+    if group == "experiment" and name in files:
+        monkeypatch.setenv(name.removeprefix("study_").upper(), str(tmp_path))
         for split in ("train", "validation", "test"):
-            (tmp_path / f"{'qa16_' if name == 'babi' else ''}{split}.jsonl{'.gz' if name == 'babi' else ''}").touch()
-    if name.startswith("multi30k"):
+            (tmp_path / files[name].format(split)).touch()
+    if name.removeprefix("study_").startswith("multi30k"):
         monkeypatch.setenv("MULTI30K", str(tmp_path))
         for stem in ("train", "val", "test_2016_flickr"):
             for language in ("de", "en"):
