@@ -56,7 +56,8 @@ def test_every_choice_composes_and_passes(
         extra = [f"data.train={tmp_path}/pairs.jsonl", "task.target_language=de"]
     if (group, name) == ("data", "hub"):
         extra = ["task=summarization"]
-    files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz", "svamp": "{}.jsonl", "study_svamp": "{}.jsonl"}
+    files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz"}
+    files |= dict.fromkeys(("svamp", "study_svamp"), "{}.jsonl")
     if group == "experiment" and name in files:
         monkeypatch.setenv(name.removeprefix("study_").upper(), str(tmp_path))
         for split in ("train", "validation", "test"):
