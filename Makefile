@@ -7,7 +7,7 @@ INSTALLED := .venv/installed
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test bench lint clean
+.PHONY: help install demo study test bench lint clean
 
 help:  ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | tr '@' '\t' | expand -t 16
@@ -17,6 +17,11 @@ install: $(INSTALLED)  ## set up .venv with the pinned versions; the other targe
 
 demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 minutes, then the comparison table
 	@$(VENV_PYTHON) scripts/train.py -m experiment=demo
+
+# SMOLLM2=FOLDER names a copy of the model on disk, BABI=FOLDER the data; without SMOLLM2 it comes from the hub.
+study: $(INSTALLED)  ## docs/study.md in small: SFT, warmups and pause tokens on bAbI 15 with SmolLM2, 20 steps each
+	@OMP_NUM_THREADS=2 $(VENV_PYTHON) scripts/train.py -m experiment=study_babi seed=1 trainer.max_steps=20 trainer.evaluate_every=20 \
+	    data.max_validation_examples=50 data.max_test_examples=100 evaluation.substituted_examples=50
 
 # A process per core, with one thread each: torch's own threads gain nothing on models as tiny as these.
 test: $(INSTALLED)  ## run the tests

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from warmup.config.schema import ModelConfig
-from warmup.models.loading import Backbone, build_fresh
+from warmup.models.backbone import Backbone
+from warmup.models.loading import build_fresh
 from warmup.models.t5 import ATTENTION, small_scale
 
 ARCHITECTURES = ["t5", "mt5", "llama"]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from tests.saved_model import save_model
-from tests.test_train_command import command, error_line
+from tests.test_train_command import TINY, command, error_line
+from warmup.files import read_json, write_json
 
 TEXTS = ["zwei Hunde am See", "ein Mann am Strand läuft", "ein Ball", "die Frau liest zwei Bücher am See"]
 OTHERWISE = [
@@ -62,3 +63,32 @@ def test_a_checkpoint_of_another_task_is_refused(folder: Path) -> None:
     line = error_line(command(*words, f"data.test={folder}/test.csv", f"hydra.run.dir={folder}/run"))
     assert "task.name is 'summarization'; allowed: translation, which this checkpoint was trained on" in line
     assert not (folder / "run").exists()
+
+
+def test_a_model_draws_warmups_from_the_distribution_that_it_was_trained_with(tmp_path: Path) -> None:
+    """A file without that section is of a version that knew no other than the softmax."""
+    words = [*TINY, "method=warmup", "evaluation.sample_warmup=true", "task.metrics=[chrf]"]
+    words += ["task.selection_metric=chrf"]
+    run = tmp_path / "trained"
+    sharpened = ["method.warmup_temperature=0.05", "method.warmup_top_p=0.5"]
+    trained = command(*words, *sharpened, f"hydra.run.dir={run}")
+    assert trained.returncode == 0, trained.stdout + trained.stderr
+    file = run / "model" / "warmup_config.json"
+    assert read_json(file)["sharpening"] == {"temperature": 0.05, "top_p": 0.5, "vocabulary": None}
+
+    def again(name: str) -> tuple[list[str], str]:
+        """The warmups of the checkpoint, and what the command said."""
+        words_of = ["run=evaluate", f"checkpoint={run}/model", *words, f"hydra.run.dir={tmp_path}/{name}"]
+        result = command(*words_of)
+        assert result.returncode == 0, result.stdout + result.stderr
+        lines = (tmp_path / name / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+        (said,) = [line for line in result.stdout.splitlines() if "as it was trained" in line] or [""]
+        return [json.loads(line)["warmup"] for line in lines], said
+
+    lines = (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
+    warmups, said = again("again")
+    assert warmups == [json.loads(line)["warmup"] for line in lines]
+    assert "method.warmup_temperature is 0.05, not 1.0; method.warmup_top_p is 0.5, not 1.0" in said
+    write_json(file, {key: value for key, value in read_json(file).items() if key != "sharpening"})
+    plain, said = again("older")
+    assert plain != warmups and not said

@@ -262,7 +262,7 @@ def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) 
     """A function that answers the dev set with the model as it is and scores it."""
     config = job.config
     sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
-    quick = dataclasses.replace(config.evaluation, num_warmups=1)
+    quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
     answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
 
     def dev_scores() -> dict[str, float]:
@@ -290,7 +290,7 @@ def report(
     predictions.write(job.folder)
     evaluation = scores_of(job, answers, splits.test)
     show_scores(job, evaluation)
-    if model.settings.method == "warmup":
+    if model.settings.method == "warmup" and job.config.evaluation.substituted_examples:
         substitution_of(job, model, splits.test).write(job.folder)
     metrics = RunMetrics(
         **labels_of(job.config, model.settings.method),
@@ -332,11 +332,13 @@ def show_scores(job: Job, evaluation: Evaluation) -> None:
 
 
 def substitution_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) -> WarmupAnalysis:
-    """What the answers owe to the warmups."""
+    """What the answers owe to the warmups, on the first `evaluation.substituted_examples`."""
     config = job.config
+    examples = examples[: config.evaluation.substituted_examples]
     found = substitute_warmups(answerer_of(job, model), examples)
-    scores = score_substitution(found, examples, dev_metrics(config), ScoringSettings(config.task.target_language))
-    return WarmupAnalysis(**scores)
+    settings = ScoringSettings(config.task.target_language)
+    tested = config.task.selection_metric
+    return WarmupAnalysis(**score_substitution(found, examples, dev_metrics(config), settings, tested))
 
 
 def dev_metrics(config: Config) -> list[str]:

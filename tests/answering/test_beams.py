@@ -10,8 +10,8 @@ import torch
 from tests.answering.test_decoding import answerer, encoded, lively, sources_of
 from tests.conftest import ARCHITECTURES
 from warmup.config.schema import EvaluationConfig
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text
-from warmup.models.loading import Backbone
 
 LIMIT = 6
 

@@ -20,8 +20,8 @@ from warmup.answering.marginal import Choice, best, score_candidates
 from warmup.config.schema import EvaluationConfig, OptionsConfig
 from warmup.data.examples import Wording
 from warmup.methods.sampling import Warmups
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, source_batch
-from warmup.models.loading import Backbone
 from warmup.studies.naive import naive_scores
 
 OPTIONS = ["A", "B", "books", "the lazy dog"]

@@ -82,7 +82,7 @@ def test_options_are_scored_as_the_text_they_are(make_backbone, monkeypatch: pyt
     asked: list[object] = []
 
     def score(*arguments: object) -> object:
-        asked.append(arguments[-1])
+        asked.append(arguments[3])
         return score_candidates(*arguments)
 
     monkeypatch.setattr("warmup.answering.answerer.score_candidates", score)

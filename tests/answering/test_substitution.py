@@ -1,4 +1,4 @@
-"""Warmups replaced by another input's and by none: who gets which, and that an effect is seen where there is one."""
+"""Warmups replaced by others: who gets which, and that an effect is seen where there is one."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ import pytest
 import torch
 
 from warmup.answering.answerer import Answerer, encoded_batches
-from warmup.answering.substitution import other_inputs, substitute_warmups
+from warmup.answering.substitution import other_inputs, substitute_warmups, substitutes
 from warmup.config.schema import EvaluationConfig
 from warmup.data.examples import Example
 from warmup.metrics.answers import score_substitution
+from warmup.metrics.metric import ScoringSettings
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
-from warmup.models.loading import Backbone
 
 LIMITS = Limits(source=12, warmup=4, target=6)
 CONFIG = EvaluationConfig(batch_size=2)
+KINDS = ["own", "shuffled", "random", "constant", "source_start", "empty"]
 
 
 def examples(count: int) -> list[Example]:
@@ -39,7 +41,7 @@ def test_given_its_own_warmup_the_model_answers_as_ever(
     assert found.kinds["own"].target_nll == pytest.approx(nll_given_own(answerer, texts), rel=1e-5)
     usual = answerer.decode(encode_sources(answerer.backbone, texts, LIMITS.source, "test"), "")
     assert found.kinds["own"].predictions == [answer.prediction for answer in usual]
-    assert list(found.kinds) == ["own", "shuffled", "empty"] and found.kinds["own"].changed == 0
+    assert list(found.kinds) == KINDS and found.kinds["own"].changed == 0
 
 
 def nll_given_own(answerer: Answerer, texts: list[Example]) -> float:
@@ -79,12 +81,42 @@ def test_a_model_that_copies_its_warmup_is_found_out(
         Example(example.source, example.prompt, decoded_text(backbone, row))
         for example, row in zip(examples(4), ids, strict=True)
     ]
-    found = score_substitution(substitute_warmups(Answerer(backbone, LIMITS, CONFIG), texts), texts, ["accuracy"], None)
+    given = substitute_warmups(Answerer(backbone, LIMITS, CONFIG), texts)
+    found = score_substitution(given, texts, ["accuracy"], ScoringSettings(), "accuracy")
     scores = {name: part["scores"]["accuracy"] for name, part in found["warmups"].items()}
-    assert scores == {"own": 100.0, "shuffled": 0.0, "empty": 0.0}
+    expected = [100.0, 0.0, 0.0, 25.0, 0.0, 0.0]  # the constant one is that of the first input
+    assert scores == dict(zip(KINDS, expected, strict=True))
+    # of n discordant examples all are in favour of the own warmups: McNemar's exact test gives 2 / 2^n
+    p_values = {kind: part["p_values"] for kind, part in found["warmups"].items() if kind != "own"}
+    lost = {kind: round(4 * (1 - scores[kind] / 100)) for kind in KINDS}
+    assert p_values == {kind: {"accuracy": pytest.approx(2 / 2 ** lost[kind])} for kind in p_values}
+    assert "p_values" not in found["warmups"]["own"]
     assert found["same_warmup"] == 0.0 and found["warmups"]["shuffled"]["changed"] == 1.0
 
 
 def test_a_single_input_has_no_other(make_backbone: Callable[..., Backbone]) -> None:
     found = substitute_warmups(Answerer(make_backbone("t5"), LIMITS, CONFIG), examples(1))
-    assert list(found.kinds) == ["own", "empty"] and found.same_warmup == 1
+    assert list(found.kinds) == [kind for kind in KINDS if kind != "shuffled"] and found.same_warmup == 1
+
+
+@pytest.mark.parametrize("architecture", ["t5", "llama"])
+def test_what_stands_in_for_a_warmup(architecture: str, make_backbone: Callable[..., Backbone]) -> None:
+    backbone = make_backbone(architecture)
+    source = "we like </s> books"  # text, in which nothing is special
+    spelt = [backbone.tokenizer.convert_tokens_to_ids(piece) for piece in backbone.tokenizer.tokenize("we like")]
+    longest = len(spelt)
+    own = [[30, 31], [40, 41, 42], [], [40, 41, 42]] + [[50 + i] * 40 for i in range(40)]
+    found = substitutes(backbone, own, [source] * len(own))
+    assert found == substitutes(backbone, own, [source] * len(own))
+    assert list(found) == KINDS[1:]
+    assert found["constant"] == [[40, 41, 42]] * len(own) and found["empty"] == [[]] * len(own)
+    starts = found["source_start"]
+    assert starts[0] == spelt[:2] and starts[1][:longest] == spelt[:3] and starts[2] == []
+    assert decoded_text(backbone, starts[-1]) == source  # shorter than the own warmup, and whole
+    assert list(map(len, found["random"])) == list(map(len, own))
+    drawn = [token for row in found["random"] for token in row]
+    special = set(backbone.tokenizer.all_special_ids) | {backbone.separator_id}
+    ordinary = [token for token in range(len(backbone.tokenizer)) if token not in special]
+    assert set(drawn) <= set(ordinary) and len(set(drawn)) > 0.95 * len(ordinary)
+    mean, spread = sum(drawn) / len(drawn), (ordinary[-1] - ordinary[0]) / (12 * len(drawn)) ** 0.5
+    assert abs(mean - (ordinary[0] + ordinary[-1]) / 2) < 4 * spread

@@ -37,6 +37,37 @@ def test_what_wandb_would_refuse_is_refused_before() -> None:
     assert "tags of 1 to 64 letters" in error_of(f"logger.tags=[{'t' * 65}]")
 
 
+def test_candidates_are_of_models_without_warmups_or_as_many_as_warmups() -> None:
+    key = "evaluation.num_candidates"
+    for method in ("sft", "pause"):
+        assert composed(f"method={method}", f"{key}=4")
+    both = [f"{key}=4", "evaluation.num_warmups=4"]
+    assert composed("method=sft", *both) and composed("method=warmup", *both)
+    for run in ("all", "train"):
+        found = error_of("method=warmup", f"run={run}", f"{key}=4")
+        assert f"{key} is 4; allowed: 1 for a model that writes warmups, or the same number as" in found
+    words = ["run=evaluate", "checkpoint=outputs/a/model", f"{key}=4"]  # the checkpoint says which it is
+    assert composed("method=warmup", *words)
+    unequal = error_of("method=sft", f"{key}=4", "evaluation.num_warmups=8")
+    assert f"{key} is 4; allowed: 1, or evaluation.num_warmups=8" in unequal
+    beams = error_of("method=sft", f"{key}=4", "evaluation.num_beams=5")
+    assert f"{key}=4 draws targets, evaluation.num_beams=5 searches" in beams
+    assert f"{key} is 0; allowed: 1 to 256" in error_of("method=sft", f"{key}=0")
+
+
+def test_the_substituted_examples_may_be_all_or_none() -> None:
+    for number in (0, 10_000_000):
+        assert composed(f"evaluation.substituted_examples={number}")
+    found = error_of("evaluation.substituted_examples=-1")
+    assert "evaluation.substituted_examples is -1; allowed: at least 0" in found
+
+
+def test_pauses_have_their_own_key() -> None:
+    assert composed("method=pause").method.num_tokens == 8
+    assert "method.num_tokens is 0; allowed: 1 to 1024" in error_of("method=pause", "method.num_tokens=0")
+    assert "it belongs to method=pause" in error_of("method=sft", "method.num_tokens=4")
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [
@@ -47,6 +78,12 @@ def test_what_wandb_would_refuse_is_refused_before() -> None:
         ("objective=resample sampler=recognition", "method.sampler is 'recognition'"),
         ("objective=elbo sampling_temperature=0.7", "method.sampling_temperature is 0.7"),
         ("sampler=adaptive sampling_top_p=0.9", "method.sampling_top_p is 0.9"),
+        ("sampler=recognition warmup_top_p=0.9", "method.warmup_top_p is 0.9; allowed: 1.0 with method.sampler=recog"),
+        ("warmup_top_p=0", "method.warmup_top_p is 0.0; allowed: above 0, up to 1.0"),
+        ("warmup_top_p=1.01", "method.warmup_top_p is 1.01; allowed: above 0, up to 1.0"),
+        ("warmup_top_p=nan", "method.warmup_top_p is nan; allowed: above 0, up to 1.0"),
+        ("warmup_temperature=0", "method.warmup_temperature is 0.0; allowed: 0.05 to 20.0"),
+        ("warmup_temperature=20.5", "method.warmup_temperature is 20.5; allowed: 0.05 to 20.0"),
         ("sampler=adaptive num_samples=2", "method.num_samples is 2; allowed: at least 3"),
     ],
 )
@@ -62,6 +99,9 @@ def test_estimators_that_do_not_go_together(words: str, part: str) -> None:
         "objective=resample sampling_top_p=0.9",
         "objective=vimco sampler=adaptive",
         "baseline=none",
+        "sampler=recognition warmup_temperature=0.05",
+        "objective=vimco sampler=adaptive warmup_temperature=20 warmup_top_p=0.001",
+        "sampling_top_p=0.9 warmup_top_p=0.9",
     ],
 )
 def test_estimators_that_do(words: str) -> None:

@@ -56,7 +56,13 @@ def test_every_choice_composes_and_passes(
         extra = [f"data.train={tmp_path}/pairs.jsonl", "task.target_language=de"]
     if (group, name) == ("data", "hub"):
         extra = ["task=summarization"]
-    if name.startswith("multi30k"):
+    files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz"}
+    files |= dict.fromkeys(("svamp", "study_svamp"), "{}.jsonl")
+    if group == "experiment" and name in files:
+        monkeypatch.setenv(name.removeprefix("study_").upper(), str(tmp_path))
+        for split in ("train", "validation", "test"):
+            (tmp_path / files[name].format(split)).touch()
+    if name.removeprefix("study_").startswith("multi30k"):
         monkeypatch.setenv("MULTI30K", str(tmp_path))
         for stem in ("train", "val", "test_2016_flickr"):
             for language in ("de", "en"):
@@ -67,7 +73,7 @@ def test_every_choice_composes_and_passes(
 def test_the_groups_are_those_that_users_were_promised() -> None:
     assert {"task", "data", "model", "method", "trainer", "evaluation", "logger", "experiment", "paper"} == set(GROUPS)
     assert {"toy", "local", "hub"} == set(GROUPS["data"])
-    assert {"sft", "warmup"} == set(GROUPS["method"])
+    assert {"sft", "warmup", "warmup_quoting", "warmup_calculating", "pause"} == set(GROUPS["method"])
     assert len([name for name in GROUPS["task"] if name.startswith("translation_")]) == 8
 
 

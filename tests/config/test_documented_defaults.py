@@ -52,7 +52,7 @@ class Documented:
     """One key of the page; `default` as it is written, None where its table has no such column."""
 
     key: str
-    source: str | None  # `toy`, `local` or `hub`, where only that kind of data has the key; `sft` likewise
+    source: str | None  # `toy`, `local` or `hub`, where only that kind of data has the key; `sft` and `pause` likewise
     default: str | None
     meaning: str
 
@@ -80,7 +80,7 @@ def _row(cells: list[str], has_default: bool) -> Iterator[Documented]:
     for name in re.findall(r"`([^`]+)`", named):  # `data.train.path`, `.name`
         keys.append(keys[0].rpartition(".")[0] + name if name.startswith(".") else name)
     keys = [_of_split(key, split) for split in ["train", *re.findall(r"`([^`]+)`", note)] for key in keys]
-    source = next((kind for kind in ("toy", "local", "hub", "sft") if re.search(rf"\b{kind}$", note)), None)
+    source = next((kind for kind in ("toy", "local", "hub", "sft", "pause") if re.search(rf"\b{kind}$", note)), None)
     defaults: list[str | None] = [None] * len(keys)
     if has_default:
         written = cells[1].replace("`", "").split(", ")
@@ -135,7 +135,7 @@ def choices_of(key: str) -> tuple[str, ...]:
 
 def choice(source: str | None) -> str:
     """What chooses the group that has a key of this source."""
-    return "method=sft" if source == "sft" else f"data={source or 'toy'}"
+    return f"method={source}" if source in ("sft", "pause") else f"data={source or 'toy'}"
 
 
 @pytest.mark.parametrize("source", ["toy", "local", "hub"])
@@ -145,9 +145,10 @@ def test_every_key_is_documented_and_no_other(source: str) -> None:
     assert page == exist
 
 
-def test_every_key_of_sft_is_documented_and_no_other() -> None:
-    exist = {key for key in leaves(composed("method=sft")) if key.startswith("method.")}
-    assert {entry.key for entry in DOCUMENTED if entry.source == "sft"} | {"method.name"} == exist
+@pytest.mark.parametrize("method", ["sft", "pause"])
+def test_every_key_of_another_method_is_documented_and_no_other(method: str) -> None:
+    exist = {key for key in leaves(composed(f"method={method}")) if key.startswith("method.")}
+    assert {entry.key for entry in DOCUMENTED if entry.source == method} | {"method.name"} == exist
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,8 @@ def test_the_choices_that_are_listed_are_those_there_are(entry: Documented) -> N
 def test_the_metrics_that_are_listed_are_those_there_are() -> None:
     meaning = {entry.key: entry.meaning for entry in DOCUMENTED}
     parts = dict(part.strip().split(": ") for part in meaning["task.metrics"].split(";"))
-    assert parts.pop("custom") == "any" and FACTS.metrics_for("custom", False) == list(METRICS)
+    assert parts.pop("others") == "any"
+    assert all(FACTS.metrics_for(task, False) == list(METRICS) for task in ("custom", "qa16", "svamp"))
     listed = {task: re.findall(r"`([^`]+)`", names) for task, names in parts.items()}
     assert listed.pop("with options") == FACTS.metrics_for("logiqa", True)
     assert listed == {task: FACTS.metrics_for(task, False) for task in ("translation", "summarization")}

@@ -8,8 +8,8 @@ from torch import Tensor
 from tests.methods.oracle import Scores, score, sources_of
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import source_batch
-from warmup.models.loading import Backbone
 
 SOURCES = [[265, 270, 268, 271], [266, 280], [267, 281, 290, 291, 292]]
 LABELS = torch.tensor([[7, 8, 9, 1], [11, 1, -100, -100], [12, 13, 1, -100]])

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import WITH_BART
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 
 
 @pytest.fixture(params=WITH_BART)

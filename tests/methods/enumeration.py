@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from tests.methods.oracle import Scores, score
 from warmup.methods.noise import Noise
 from warmup.methods.sampling import Warmups, even_weights
+from warmup.models.backbone import Backbone
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 LABELS = torch.tensor([[7, 8, 1]])
 LIMIT = 2

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from warmup.config.schema import WarmupMethod
 from warmup.methods.sampling import Warmups
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 
 
 @dataclass(frozen=True)
@@ -58,19 +58,37 @@ def _score_input(
     forced: list[bool],
     target: list[int],
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
-    rows = [[*row[:length], backbone.separator_id, *target] for row, length in zip(tokens, lengths, strict=True)]
+    between = [backbone.separator_id, *backbone.before_target] if target else [backbone.separator_id]
+    rows = [[*row[:length], *between, *target] for row, length in zip(tokens, lengths, strict=True)]
     logits = _logits(backbone, source, rows)
     allowed = (~backbone.never_in_warmup).nonzero().flatten().tolist()
+    if backbone.sharpening.vocabulary == "{source}":
+        allowed = [token for token in allowed if token in source or token == backbone.separator_id]
+    place = {token: number for number, token in enumerate(allowed)}  # an empty slot may hold others: it weighs nothing
     targets, warmups, entropies, drawn_from = [], [], [], []
     for row, length, cut, predicted in zip(rows, lengths, forced, logits, strict=True):
-        rest = list(range(length + 1, len(row)))
-        targets.append(predicted.log_softmax(-1)[rest, row[length + 1 :]].sum())
+        rest = list(range(length + len(between), len(row)))
+        targets.append(predicted.log_softmax(-1)[rest, row[length + len(between) :]].sum())
         drawn = length + (not cut)
-        spread = predicted[:drawn][:, allowed].log_softmax(-1)
-        warmups.append(spread[list(range(drawn)), [allowed.index(token) for token in row[:drawn]]].sum())
-        entropies.append(-(spread.exp() * spread).sum())
+        spread = sharpened(predicted[:drawn][:, allowed], backbone.sharpening.temperature, backbone.sharpening.top_p)
+        warmups.append(spread[list(range(drawn)), [place.get(token, 0) for token in row[:drawn]]].sum())
+        entropies.append(-(spread.exp() * spread.masked_fill(spread == -math.inf, 0.0)).sum())
         drawn_from.append(spread.detach())
     return targets, warmups, entropies, drawn_from
+
+
+def sharpened(logits: Tensor, temperature: float, top_p: float) -> Tensor:
+    """[N, words] log p of the next token: the softmax at a temperature, cut to the nucleus, token by token."""
+    warmed = (logits / temperature).log_softmax(-1)
+    kept = torch.zeros_like(warmed, dtype=torch.bool)
+    for number, row in enumerate(warmed.tolist()):
+        held = 0.0
+        for index in sorted(range(len(row)), key=lambda index: (-row[index], index)):
+            if held >= top_p:
+                break
+            kept[number, index] = True
+            held += math.exp(row[index])
+    return warmed - warmed.masked_fill(~kept, -math.inf).logsumexp(-1, keepdim=True) + torch.where(kept, 0.0, -math.inf)
 
 
 def _logits(backbone: Backbone, source: list[int], rows: list[list[int]]) -> Tensor:

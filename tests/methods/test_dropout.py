@@ -16,8 +16,8 @@ from warmup.methods.noise import input_seeds
 from warmup.methods.sampling import Warmups
 from warmup.methods.scoring import read_warmups, score_read, score_warmups, shared_dropout
 from warmup.methods.warmup import Step, warmup_loss, warmup_step
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone
 from warmup.models.modes import SharedDropout, checkpoint_contexts
 
 SAMPLERS = ["iid", "without_replacement", "recognition", "adaptive"]

@@ -15,8 +15,8 @@ from warmup.methods.noise import input_seeds
 from warmup.methods.sampling import Proposal, Warmups, even_weights, sample_warmups
 from warmup.methods.scoring import read_warmups, score_read, score_warmups, weigh_read
 from warmup.methods.warmup import Step, draw_warmups, warmup_loss, warmup_step
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone
 from warmup.studies.naive import naive_loss, naive_sample, naive_scores
 
 

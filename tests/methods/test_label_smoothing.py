@@ -11,8 +11,8 @@ from tests.methods.batch import LABELS, assert_same_gradients, batch_of, gradien
 from tests.methods.oracle import sources_of
 from warmup.methods import output_layer
 from warmup.methods.sft import sft_loss
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone
 
 TOKENS = int((LABELS >= 0).sum())
 

@@ -15,7 +15,7 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.sampling import even_weights
 from warmup.methods.warmup import draw_warmups, warmup_step
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 
 
 class Chosen(Noise):

@@ -20,7 +20,7 @@ from warmup.methods.sampling import Proposal, even_weights, sample_warmups
 from warmup.methods.scoring import score_warmups
 from warmup.methods.warmup import warmup_step
 from warmup.methods.without_replacement import sample_without_replacement
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 
 DRAWS = 2000
 

@@ -15,8 +15,8 @@ from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, as_written, sample_warmups
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -10,7 +10,8 @@ import torch
 from tests.conftest import tiny_backbone
 from tests.saved_model import SETTINGS
 from warmup.config.schema import LoraConfig
-from warmup.models.loading import Backbone, load_pretrained, save
+from warmup.models.backbone import Backbone
+from warmup.models.loading import load_pretrained, save
 from warmup.models.lora import add_adapters
 
 

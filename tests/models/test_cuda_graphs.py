@@ -15,9 +15,10 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.sampling import Warmups
 from warmup.methods.warmup import draw_warmups
+from warmup.models.backbone import Backbone
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.encoding import source_batch
-from warmup.models.loading import Backbone
+from warmup.models.sharpening import Sharpening
 
 IID = WarmupMethod(num_samples=3, max_warmup_tokens=4)
 TEMPERED = WarmupMethod(num_samples=3, max_warmup_tokens=4, sampling_temperature=0.7)
@@ -92,6 +93,20 @@ def test_a_recorded_loop_draws_the_same_warmups(make_backbone, architecture: str
         with torch.no_grad():
             for part in backbone.model.parameters():
                 part.mul_(1.1)  # in place, as an optimiser does
+
+
+@pytest.mark.parametrize("method", [IID, WITHOUT_REPLACEMENT], ids=["iid", "without_replacement"])
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_sharpened_distribution_is_recorded_as_it_is_drawn_from(
+    make_backbone, architecture: str, method: WarmupMethod
+) -> None:
+    """Another one is recorded anew."""
+    backbone = make_backbone(architecture)
+    recordings, rows = Recordings(StandIn), [[265, 270], [266, 280, 268]]
+    for sharpening, recorded in ((Sharpening(0.5, 0.6), 1), (Sharpening(), 2), (Sharpening(0.5, 0.6), 2)):
+        backbone.sharpening = sharpening
+        assert_equal(draw(backbone, method, rows, recordings), draw(backbone, method, rows, Recordings()))
+        assert len(StandIn.made) == recorded
 
 
 def test_weights_that_moved_are_recorded_anew(make_backbone) -> None:

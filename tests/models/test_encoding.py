@@ -9,8 +9,8 @@ import pytest
 
 from tests.conftest import ARCHITECTURES
 from warmup.data.examples import Example
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import encode_sources, encode_targets
-from warmup.models.loading import Backbone
 
 LONG, SHORT = "the quick brown fox jumps over the lazy dog", "we"
 

@@ -15,8 +15,9 @@ from tests.saved_model import SETTINGS as TRAINED_WITH
 from warmup.answering.answerer import Answer, Answerer
 from warmup.config.schema import EvaluationConfig
 from warmup.files import read_json, write_json
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
-from warmup.models.loading import Backbone, load_pretrained, save
+from warmup.models.loading import load_pretrained, save
 
 SETTINGS: list[dict[str, Any]] = [
     {"no_repeat_ngram_size": 1},

@@ -25,6 +25,7 @@ from warmup.files import read_json, write_json
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import load_pretrained, save
 from warmup.models.model_types import FAMILIES
+from warmup.models.sharpening import Sharpening
 from warmup.models.tokenizers import SEPARATOR, train_tokenizer
 
 
@@ -45,11 +46,13 @@ def test_a_saved_model_loads_plainly_and_with_us(make_backbone, architecture: st
 
 def test_settings_say_what_a_trained_model_answers_with(tmp_path: Path) -> None:
     limits = replace(SETTINGS.limits, warmup=None)
-    for settings in (SETTINGS, replace(SETTINGS, limits=limits)):
+    for settings in (SETTINGS, replace(SETTINGS, sharpening=Sharpening(0.5, 0.9)), replace(SETTINGS, limits=limits)):
         settings.write(tmp_path)
         content = read_json(tmp_path / "warmup_config.json")
-        assert list(content) == ["format", "method", "separator", "limits", "wording"]
-        assert (content["format"], content["separator"]) == (1, "<sep>") and content["method"] == settings.method
+        assert list(content) == ["format", "method", "limits", "wording", "sequence", "sharpening"]
+        assert (content["format"], content["sequence"]["separator"]) == (1, "<sep>") and content[
+            "method"
+        ] == settings.method
         assert CheckpointSettings.read(str(tmp_path)) == settings
     assert (SETTINGS.method, settings.method) == ("warmup", "sft")
     assert CheckpointSettings.read(str(tmp_path / "none")) is None  # nobody's but Hugging Face's
@@ -67,6 +70,9 @@ def test_settings_say_what_a_trained_model_answers_with(tmp_path: Path) -> None:
         ({"limits": {"source": 64, "warmup": 8, "target": 64, "answer": 9}}, "limits has 'answer'; allowed: source"),
         ({"wording": {"task": "translation", "source_template": "{a}"}}, "wording has no 'target_template'"),
         ({"wording": []}, "wording is not a JSON object"),
+        ({"sharpening": {"temperature": 0.0}}, "sharpening.temperature is 0.0; allowed: a number above 0"),
+        ({"sharpening": {"top_p": 1.5}}, "sharpening.top_p is 1.5; allowed: above 0, up to 1"),
+        ({"sharpening": {"top_q": 1.0}}, "sharpening has 'top_q'; allowed: temperature, top_p"),
     ],
     ids=str,
 )

@@ -26,8 +26,9 @@ from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, score_read, shared_dropout
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_step
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone, load_pretrained, load_weights, save
+from warmup.models.loading import load_pretrained, load_weights, save
 from warmup.models.modes import checkpoint_contexts
 
 __all__ = ["hydra"]  # the fixture of `error_of`
@@ -70,6 +71,7 @@ def pair(folder: Path, architecture: str) -> tuple[Backbone, Backbone]:
     backbone.__dict__["never_in_warmup"] = forbidden
     plain = load_pretrained(str(folder)).model.double()
     parts = {"tokenizer": backbone.tokenizer, "separator_id": backbone.separator_id, "never_in_warmup": forbidden}
+    parts |= {"before_target": (), "sharpening": backbone.sharpening}
     return backbone, SimpleNamespace(model=Summed(plain, backbone.model), **parts)  # type: ignore[return-value]
 
 

@@ -19,10 +19,10 @@ from warmup.config.schema import EvaluationConfig
 from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.scoring import read_warmups, weigh_read
 from warmup.methods.sft import sft_loss
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.decoder_only import DecoderOnly
 from warmup.models.encoding import Batch, source_batch
-from warmup.models.loading import Backbone
 from warmup.models.model_types import FAMILIES
 from warmup.models.modes import checkpoint_contexts
 

@@ -14,9 +14,10 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast, T5Config, T5For
 from tests.models.tokenizer_kinds import KINDS, WRITES_EVERYTHING, unigram
 from warmup.data.examples import Example
 from warmup.errors import UserError
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
 from warmup.models.llama import Llama
-from warmup.models.loading import Backbone, load_pretrained
+from warmup.models.loading import load_pretrained
 from warmup.models.t5 import T5
 from warmup.models.tokenizers import SEPARATOR, text_ids
 from warmup.models.unwritable import count_unwritable

@@ -121,8 +121,19 @@ def test_the_effect_of_replaced_warmups_is_shown(pair: tuple[Path, Path], tmp_pa
     }
     (pair[1] / "warmup_analysis.json").write_text(json.dumps(effect))
     shown = markdown_analysis([analyse(pair_examples(run, sft))])
-    assert "accuracy | 50.00 | 25.00 | 12.50 | 50.0%/100.0% |" in shown
-    assert "target NLL | 5.00 | 2.50 | 1.25 |" in shown
+    assert "accuracy | 50.00 | 25.00 | — | — | — | 12.50 |" in shown  # as runs were that knew three kinds
+    assert "target NLL | 5.00 | 2.50 | — | — | — | 1.25 |" in shown
+    assert "answers changed | — | 50.0% | — | — | — | 100.0% |" in shown
+    kinds = ("own", "shuffled", "random", "constant", "source_start", "empty")
+    p_values = {"shuffled": 0.04, "random": 0.001, "constant": 0.011, "source_start": 0.9, "empty": 0.012}
+    effect["warmups"] = {
+        kind: {"scores": {"accuracy": 50.0}, "changed": 0.0, "target_nll": 1.0}
+        | ({"p_values": {"accuracy": p_values[kind]}} if kind in p_values else {})
+        for kind in kinds
+    }
+    (pair[1] / "warmup_analysis.json").write_text(json.dumps(effect))
+    shown = markdown_analysis([analyse(pair_examples(run, sft))])
+    assert "accuracy | 50.00 | 50.00 | 50.00* | 50.00* | 50.00 | 50.00* |" in shown.replace("\\*", "*")
 
 
 def test_warmups_are_escaped_in_markdown(write_run: Write, tmp_path: Path) -> None:

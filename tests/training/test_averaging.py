@@ -15,7 +15,7 @@ from tests.training.test_resuming import Killed, KilledIn, assert_same, scores
 from tests.training.tiny_fit import SFT, WARMUP, Trained, train
 from warmup.config.schema import MethodConfig
 from warmup.errors import UserError
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.training.checkpoints import checkpoints
 
 # evaluated after steps 2, 4, 6, 8 and 9

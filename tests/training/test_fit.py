@@ -75,6 +75,16 @@ def test_accumulated_steps_equal_one_large_batch(make_backbone, tmp_path: Path) 
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
+def test_a_job_in_bfloat16_leaves_the_next_one_of_the_process_alone(make_backbone, tmp_path: Path) -> None:
+    """As a multirun's jobs are: one process after another trains them."""
+    one_step = {"max_steps": 1, "evaluate_every": 1}
+    for name, precision in (("a", "float32"), ("b", "bfloat16"), ("c", "float32")):
+        train(make_backbone, tmp_path / name, SFT, precision=precision, **one_step)
+    first, narrow, again = (gradients_of_one_step(tmp_path / name) for name in "abc")
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(first, narrow, strict=True))
+
+
 def gradients_of_one_step(folder: Path) -> list[torch.Tensor]:
     """AdamW's first moment behind one step is 0.1 of the gradient. The weights tell less: they moved by its sign."""
     state = torch.load(folder / "checkpoints" / "checkpoint-1" / "optimizer.pt")["state"]

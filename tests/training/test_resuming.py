@@ -18,7 +18,7 @@ from transformers import TrainerCallback
 from tests.training.tiny_fit import SFT, WARMUP, Trained, train
 from warmup.config.schema import MethodConfig
 from warmup.errors import UserError
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.training import fit as fit_module
 from warmup.training import progress
 from warmup.training.checkpoints import checkpoints, last_checkpoint

@@ -12,7 +12,7 @@ from transformers import TrainerCallback, set_seed
 
 from tests.saved_model import SETTINGS
 from warmup.config.schema import MethodConfig, SftMethod, TrainerConfig, WarmupMethod
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained
 from warmup.training.results import TrainingHistory

@@ -1,6 +1,7 @@
 """Two-phase decoding: write the warmup, force the separator at the limit as training did, then write the target.
 
 With `evaluation.num_warmups` above 1, several warmups are drawn and the answer is the target that they make likeliest.
+A model without warmups answers with the likeliest of `evaluation.num_candidates` targets: the greedy one, and draws.
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
+from transformers import LogitsProcessor
 
 from warmup.answering.marginal import best, score_candidates
 from warmup.config.schema import EvaluationConfig
@@ -20,11 +23,13 @@ from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording, options_of_all
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.methods.target_sampling import sample_targets
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import IGNORED_LABEL, decoded_text, encode_sources, source_batch
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
+from warmup.models.sharpening import Allowed, SharpenedBeams
 from warmup.models.tokenizers import text_ids
 
 
@@ -41,22 +46,22 @@ class Answerer:
     """A model with all that decides how it answers. Sources are token ids, `encoded` is a batch of them, read."""
 
     backbone: Backbone
-    limits: Limits  # without one of warmups the target is decoded directly, as SFT trains it
+    limits: Limits  # without one of warmups the target is decoded directly, or after pauses, as it was trained
     evaluation: EvaluationConfig
     seed: int = 1  # of drawn warmups; they depend on it and on the source's tokens, not on batches or processes
 
     def answer(self, examples: Sequence[Example], split: str, wording: Wording) -> tuple[list[Answer], float]:
         """Answers in the order of `examples`, shared out over all processes, and the seconds it took.
 
-        With `evaluation.num_warmups` above 1, a question with options is answered by scoring them, with and without
-        warmups.
+        With `evaluation.num_warmups` or `evaluation.num_candidates` above 1, a question with options is answered by
+        scoring them, with and without warmups.
 
         Raises:
             UserError: its options cannot be worded without the record.
         """
         sources = encode_sources(self.backbone, examples, self.limits.source, split)
         options = None
-        if wording.options is not None and self.evaluation.num_warmups > 1:
+        if wording.options is not None and self.evaluation.ranks:
             check_option_template(wording.target_template, wording.options.answer or "")
             options = options_of_all(examples)
         return self.answer_encoded(sources, split, options)
@@ -86,8 +91,9 @@ class Answerer:
                 None writes the answer.
         """
         answers: dict[int, Answer] = {}
-        draws = 1 if self.limits.warmup is None else self.evaluation.num_warmups
-        size = max(1, self.evaluation.batch_size // draws)  # a batch has one row per warmup
+        evaluation = self.evaluation
+        draws = evaluation.num_candidates if self.limits.warmup is None else evaluation.num_warmups
+        size = max(1, evaluation.batch_size // draws)  # a batch has one row per warmup, or candidate
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
             for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):
@@ -101,12 +107,14 @@ class Answerer:
     def write_answers(self, encoded: Encoded) -> list[Answer]:
         """Answers of one batch."""
         if self.limits.warmup is None:
-            targets = self.write_targets(encoded, [[] for _ in encoded.ids])
+            targets = self.write_targets(encoded, [self._prefix for _ in encoded.ids])
+            if self.evaluation.num_candidates > 1:
+                targets = self.likeliest(encoded, targets)
             return [Answer(None, self._text(target)) for target in targets]
         if self.evaluation.num_warmups > 1:
             return self.rank_targets(encoded, self.draw(encoded, self.evaluation.num_warmups))
         written = self.write_warmups(encoded)
-        targets = self.write_targets(encoded, [[*warmup, self.backbone.separator_id] for warmup in written])
+        targets = self.write_targets(encoded, [[*warmup, *self.backbone.separator] for warmup in written])
         return [Answer(self._text(w), self._text(t)) for w, t in zip(written, targets, strict=True)]
 
     def rank_targets(self, encoded: Encoded, warmups: Warmups) -> list[Answer]:
@@ -116,7 +124,7 @@ class Answerer:
         """
         rows = _token_rows(warmups)
         distinct = [list(dict.fromkeys(map(tuple, row))) for row in rows]  # equal warmups have equal targets
-        prefix = [[*warmup, self.backbone.separator_id] for row in distinct for warmup in row]
+        prefix = [[*warmup, *self.backbone.separator] for row in distinct for warmup in row]
         owner = torch.tensor([index for index, row in enumerate(distinct) for _ in row], device=encoded.ids.device)
         targets = self.write_targets(encoded.select(owner), prefix)
         candidates: list[list[list[int]]] = [[] for _ in rows]
@@ -131,12 +139,27 @@ class Answerer:
             answers.append(Answer(self._text(row[choice.warmup]), self._text(written[choice.candidate])))
         return answers
 
+    def likeliest(self, encoded: Encoded, targets: Sequence[list[int]]) -> list[list[int]]:
+        """Of each input the likeliest by log p(y|x) of its target here and of `num_candidates - 1` that are drawn.
+
+        A candidate that the limit cut off is scored with the `</s>` that training would have put there.
+        """
+        count, end = self.evaluation.num_candidates - 1, self.backbone.tokenizer.eos_token_id
+        drawn = sample_targets(self.backbone, encoded, count, self.limits.target, self._prefix, self._noise(encoded))
+        candidates = [
+            [list(row) for row in dict.fromkeys(tuple(_ended(row, end)) for row in (first, *others))]
+            for first, others in zip(targets, drawn, strict=True)
+        ]
+        scored = score_candidates(self.backbone, encoded, None, candidates, self._prefix)
+        return [rows[best(scores).candidate] for rows, scores in zip(candidates, scored, strict=True)]
+
     def choose_options(self, encoded: Encoded, options: Sequence[Sequence[str]]) -> list[Answer]:
         """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
         end = self.backbone.tokenizer.eos_token_id
         rows = [[[*text_ids(self.backbone.tokenizer, option), end] for option in own] for own in options]
         warmups = None if self.limits.warmup is None else self.draw(encoded, self.evaluation.num_warmups)
-        choices = [best(scores) for scores in score_candidates(self.backbone, encoded, warmups, rows)]
+        scored = score_candidates(self.backbone, encoded, warmups, rows, self._prefix)
+        choices = [best(scores) for scores in scored]
         if warmups is None:
             return [Answer(None, own[choice.candidate]) for own, choice in zip(options, choices, strict=True)]
         return [
@@ -147,14 +170,18 @@ class Answerer:
     def draw(self, encoded: Encoded, count: int) -> Warmups:
         """`count` warmups per input; more of them begin with those of a smaller `count`."""
         assert self.limits.warmup is not None
-        without_target = torch.full_like(encoded.ids[:, :1], IGNORED_LABEL)
-        seeds = input_seeds(self.seed, 0, encoded.ids, encoded.mask, without_target)
-        return sample_warmups(self.backbone, encoded, count, self.limits.warmup, Noise(seeds))
+        return sample_warmups(self.backbone, encoded, count, self.limits.warmup, self._noise(encoded))
 
     def write_warmups(self, encoded: Encoded) -> list[list[int]]:
         """One warmup of each input, greedy, by beam or drawn, without its separator."""
         if self.evaluation.sample_warmup:
             return [row[0] for row in _token_rows(self.draw(encoded, 1))]
+        beams, sharpening = self.evaluation.warmup_num_beams, self.backbone.sharpening
+        processors: list[LogitsProcessor] = []
+        if sharpening.vocabulary is not None:
+            processors.append(Allowed(never_in_warmups(self.backbone, encoded).expand(len(encoded.ids), -1)))
+        if beams > 1 and not sharpening.is_plain:  # the likeliest token is the same at any temperature
+            processors.append(SharpenedBeams(sharpening))
         written = self.backbone.family.generate(
             self.backbone.model,
             encoded,
@@ -162,7 +189,8 @@ class Answerer:
             max_new_tokens=self.limits.warmup,
             eos_token_id=self.backbone.separator_id,
             suppress_tokens=self.backbone.never_in_warmup.nonzero().flatten().tolist(),
-            num_beams=self.evaluation.warmup_num_beams,
+            num_beams=beams,
+            **({"logits_processor": processors} if processors else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
         return [_until(row, self.backbone.separator_id, self.backbone.tokenizer.pad_token_id) for row in written]
@@ -180,6 +208,15 @@ class Answerer:
             **({"length_penalty": penalty} if beams > 1 else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
+
+    @cached_property
+    def _prefix(self) -> list[int]:
+        """What stands before every target of a model without warmups."""
+        return self.backbone.pause_prefix(self.limits.pauses)
+
+    def _noise(self, encoded: Encoded) -> Noise:
+        without_target = torch.full_like(encoded.ids[:, :1], IGNORED_LABEL)
+        return Noise(input_seeds(self.seed, 0, encoded.ids, encoded.mask, without_target))
 
     def _text(self, ids: list[int]) -> str:
         return decoded_text(self.backbone, ids)

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from warmup.methods.sampling import Warmups
 from warmup.methods.scoring import read_targets, read_warmups, score_read
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,15 @@ class Choice:
 
 
 def score_candidates(
-    backbone: Backbone, encoded: Encoded, warmups: Warmups | None, candidates: Sequence[Sequence[list[int]]]
+    backbone: Backbone,
+    encoded: Encoded,
+    warmups: Warmups | None,
+    candidates: Sequence[Sequence[list[int]]],
+    prefix: Sequence[int] = (),
 ) -> list[Tensor]:
     """[C, M] log p(y|x,c_m) of each input's C >= 1 candidates, token ids with their `</s>`; float64.
 
-    `warmups` None scores log p(y|x) as SFT trains it, and M is 1.
+    `warmups` None scores log p(y|x) as SFT trains it, after `prefix`, and M is 1.
     """
     scores: list[list[list[float]]] = [[] for _ in candidates]
     for place in range(max(map(len, candidates))):
@@ -42,7 +46,7 @@ def score_candidates(
         chosen = torch.tensor(inputs)
         part = encoded.select(chosen.to(encoded.ids.device))
         if warmups is None:
-            read = read_targets(backbone, part, labels)
+            read = read_targets(backbone, part, labels, prefix)
         else:
             columns = torch.arange(warmups.count).expand(len(inputs), -1)
             read = read_warmups(backbone, part, warmups.select(columns, chosen), labels)

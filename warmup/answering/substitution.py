@@ -1,11 +1,14 @@
-"""What the answers owe to the warmup: the test set answered again given another input's warmup, and given none.
+"""What the answers owe to the warmup: the test set answered again given other warmups than the inputs' own.
 
-If warmups carry something about their input, the answers get worse given another input's. If only writing one helps
-(more computation before the answer), they get worse given the empty one alone.
+Each kind is a control that says what a gain may come from instead: another input's warmup and one constant warmup for
+all have the form of warmups and nothing about their input; random tokens have the length alone; the source's first
+tokens have content that needs no thought; the empty one has nothing. A gain is the warmups' own where `own` beats all.
 """
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,11 +18,14 @@ from warmup.answering.answerer import Answerer, encoded_batches
 from warmup.answering.marginal import score_candidates
 from warmup.data.examples import Example
 from warmup.methods.sampling import as_written
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
 from warmup.models.modes import evaluation_mode
+from warmup.models.tokenizers import text_ids
 
-MOST_SUBSTITUTED = 500  # the first ones: enough to see an effect, at a fraction of the test set's decoding time
+log = logging.getLogger(__name__)
 SHUFFLE_SEED = 1
+RANDOM_SEED = 1
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class AnswersGiven:
 
 @dataclass(frozen=True)
 class Substitution:
-    """`kinds`: given an input's `own` warmup, another input's (`shuffled`) and the `empty` one.
+    """`kinds`: the answers by the name of what was given, `own` first (`substitutes` has the others).
 
     A single example has no other input: `shuffled` is then left out.
     """
@@ -45,20 +51,15 @@ class Substitution:
 
 @torch.no_grad()
 def substitute_warmups(answerer: Answerer, examples: Sequence[Example]) -> Substitution:
-    """Answer the first `MOST_SUBSTITUTED` examples, which have references, given each kind of warmup.
+    """Answer `examples`, at least one and each with a reference, given each kind of warmup.
 
     The model writes warmups. One of an input is examined, greedy, by beam or drawn, whatever `num_warmups` is.
     """
-    examples = examples[:MOST_SUBSTITUTED]
     sources = encode_sources(answerer.backbone, examples, answerer.limits.source, "test")
     references = encode_targets(answerer.backbone, examples, answerer.limits.target, "test")
     with evaluation_mode(answerer.backbone.model.modules()):
         own = _own_warmups(answerer, sources)
-        warmups: dict[str, list[list[int]]] = {
-            "own": own,
-            "shuffled": [own[other] for other in other_inputs(len(own))],
-            "empty": [[] for _ in own],
-        }
+        warmups = {"own": own} | substitutes(answerer.backbone, own, [example.source for example in examples])
         same = sum(before == now for before, now in zip(own, warmups["shuffled"], strict=True))
         if len(own) == 1:
             del warmups["shuffled"]
@@ -72,6 +73,30 @@ def substitute_warmups(answerer: Answerer, examples: Sequence[Example]) -> Subst
     return Substitution(len(own), same / len(own), {kind: answers_given(kind) for kind in warmups})
 
 
+def substitutes(backbone: Backbone, own: Sequence[list[int]], sources: Sequence[str]) -> dict[str, Sequence[list[int]]]:
+    """What stands in for each input's `own` warmup (token ids without separator), by kind; `sources` are raw texts.
+
+    shuffled: another input's. random: as many tokens as the own has, drawn uniformly from all that a warmup may hold.
+    constant: for all inputs the most frequent own one, of equally frequent ones the first. source_start: the first
+    tokens of the source without the task's wording, as many as the own has or the source offers. empty: none.
+    """
+    holds = ~backbone.never_in_warmup
+    holds[backbone.separator_id] = False
+    ordinary = holds.nonzero().flatten()
+    seeded = torch.Generator().manual_seed(RANDOM_SEED)
+    (constant, count), *_ = Counter(map(tuple, own)).most_common(1)
+    text = decoded_text(backbone, list(constant))
+    log.info("the constant warmup of the controls is %r, which %d of %d inputs have", text, count, len(own))
+    starts = [[token for token in text_ids(backbone.tokenizer, source) if holds[token]] for source in sources]
+    return {
+        "shuffled": [own[other] for other in other_inputs(len(own))],
+        "random": [ordinary[torch.randint(len(ordinary), (len(row),), generator=seeded)].tolist() for row in own],
+        "constant": [list(constant) for _ in own],
+        "source_start": [start[: len(row)] for start, row in zip(starts, own, strict=True)],
+        "empty": [[] for _ in own],
+    }
+
+
 def _own_warmups(answerer: Answerer, sources: list[list[int]]) -> list[list[int]]:
     own: list[list[int]] = [[] for _ in sources]
     for chosen, encoded in encoded_batches(answerer.backbone, sources, answerer.evaluation.batch_size, "warmups"):
@@ -81,7 +106,7 @@ def _own_warmups(answerer: Answerer, sources: list[list[int]]) -> list[list[int]
 
 
 def _answer_given(
-    answerer: Answerer, warmups: dict[str, list[list[int]]], sources: list[list[int]], references: list[list[int]]
+    answerer: Answerer, warmups: dict[str, Sequence[list[int]]], sources: list[list[int]], references: list[list[int]]
 ) -> tuple[dict[str, list[str]], dict[str, float]]:
     """For each kind of warmup the predictions, and the nats of all references together."""
     backbone, size = answerer.backbone, answerer.evaluation.batch_size
@@ -90,7 +115,7 @@ def _answer_given(
     nats = dict.fromkeys(warmups, 0.0)
     for chosen, encoded in encoded_batches(backbone, sources, size, "substituted warmups"):
         for kind, rows in warmups.items():
-            targets = answerer.write_targets(encoded, [[*rows[index], backbone.separator_id] for index in chosen])
+            targets = answerer.write_targets(encoded, [[*rows[index], *backbone.separator] for index in chosen])
             for index, target in zip(chosen, targets, strict=True):
                 predictions[kind][index] = decoded_text(backbone, target)
         of_each = [[rows[index] for rows in warmups.values()] for index in chosen]

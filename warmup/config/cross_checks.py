@@ -23,6 +23,8 @@ def check_sections(config: Config, facts: Facts) -> None:
     _check_steps(config)
     _check_averaged_adapters(config)
     _check_ranked_options(config)
+    if config.run in ("all", "train"):
+        config.evaluation.check_candidates(isinstance(config.method, WarmupMethod))
     for key in facts.model_keys(config.task.metrics):
         config.evaluation.check_metric_model(key)
     _check_device(config.device)
@@ -65,7 +67,7 @@ def _check_averaged_adapters(config: Config) -> None:
 
 def _check_ranked_options(config: Config) -> None:
     answer = config.task.options.answer
-    if answer is not None and config.evaluation.num_warmups > 1 and config.run in ("all", "evaluate"):
+    if answer is not None and config.evaluation.ranks and config.run in ("all", "evaluate"):
         check_option_template(config.task.target_template, answer)
 
 

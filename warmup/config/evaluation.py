@@ -18,18 +18,35 @@ class EvaluationConfig:
     warmup_num_beams: int = number(1, 1, 64)
     sample_warmup: bool = False  # drawn instead of greedy or by beam
     num_warmups: int = number(1, 1, 256)  # M; above 1 they are drawn, and their marginal likelihood picks the answer
+    # M of a model without warmups; above 1 they are the greedy target and M - 1 drawn ones, and the likeliest is taken
+    num_candidates: int = number(1, 1, 256)
+    substituted_examples: int = number(500, 0)  # of the test set, the first; answered again given other warmups
     length_penalty: float = number(1.0, -10.0, 10.0)
     comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
     bertscore_model: str = "roberta-large"  # hub name or folder
     bertscore_layer: int | None = number(None, 0, 1000)  # None: bert_score's recommendation, else the last
     bertscore_rescale: bool = False  # with bert_score's own baseline for the model and the target language
 
+    @property
+    def ranks(self) -> bool:
+        """Whether a model's answer is the best of several, and so a question's options are scored."""
+        return self.num_warmups > 1 or self.num_candidates > 1
+
     def check(self) -> None:
-        """See that warmups are either drawn or searched for.
+        """See that warmups are either drawn or searched for, and candidates too.
 
         Raises:
             UserError: both.
         """
+        candidates = self.num_candidates
+        if candidates > 1 and self.num_beams > 1:
+            raise UserError(
+                f"evaluation.num_candidates={candidates} draws targets, evaluation.num_beams={self.num_beams} searches "
+                "for one; allowed: one of them (evaluation.num_beams=1 with evaluation.num_candidates)"
+            )
+        if candidates > 1 and self.num_warmups not in (1, candidates):
+            allowed = f"1, or evaluation.num_warmups={self.num_warmups}: as many with and without warmups"
+            raise wrong_value("evaluation.num_candidates", candidates, allowed)
         for key, draws in (("num_warmups", self.num_warmups > 1), ("sample_warmup", self.sample_warmup)):
             if draws and self.warmup_num_beams > 1:
                 value = str(getattr(self, key)).lower()
@@ -37,6 +54,16 @@ class EvaluationConfig:
                     f"evaluation.{key}={value} draws warmups, evaluation.warmup_num_beams={self.warmup_num_beams} "
                     f"searches for one; allowed: one of them (evaluation.warmup_num_beams=1 with evaluation.{key})"
                 )
+
+    def check_candidates(self, writes_warmups: bool) -> None:
+        """Several candidates are of a model without warmups; one with them has as many by `num_warmups`.
+
+        Raises:
+            UserError: a model that writes warmups, and one of them.
+        """
+        if writes_warmups and self.num_candidates > 1 and self.num_warmups == 1:
+            allowed = "1 for a model that writes warmups, or the same number as evaluation.num_warmups"
+            raise wrong_value("evaluation.num_candidates", self.num_candidates, allowed)
 
     def check_metric_model(self, key: str) -> None:
         """A mistyped path of a metric's model must not be found out after a day of training; hub names are the hub's.

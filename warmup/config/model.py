@@ -19,6 +19,11 @@ class ModelConfig:
     name: str = MISSING  # the label in tables
     pretrained: str | None = None  # hub name or folder; None builds a fresh model from the values below
     revision: str | None = None
+    # What stands around source and target, of a pretrained model (docs/models.md). None: its chat template where it has
+    # one; a line end after the source; "\nAnswer:\n" after the warmup of a causal model, `<sep>` after that of others.
+    chat_template: bool | None = None
+    after_source: str | None = None
+    separator: str | None = None
     architecture: str = "t5"  # one of `warmup.models.model_types`
     vocabulary_size: int = number(2000, 64, 1_000_000)  # of the tokenizer trained on the training split
     width: int = number(64, 8, 65536)
@@ -34,6 +39,7 @@ class ModelConfig:
         Raises:
             UserError: naming the key.
         """
+        self._check_format()
         if self.architecture not in ARCHITECTURES:
             suggestion = nearest(self.architecture, ARCHITECTURES)
             raise wrong_value("model.architecture", self.architecture, ", ".join(ARCHITECTURES), suggestion)
@@ -44,3 +50,19 @@ class ModelConfig:
         if self.pretrained is None and self.width % self.heads:
             raise wrong_value("model.width", self.width, f"a multiple of model.heads={self.heads}")
         self.lora.check(self.pretrained is not None)
+
+    @property
+    def asks_for_format(self) -> bool:
+        """Whether it says what stands around source and target."""
+        return any(value is not None for value in (self.chat_template, self.after_source, self.separator))
+
+    def _check_format(self) -> None:
+        """See that what surrounds source and target is asked of a model that has a use for it."""
+        for key in ("chat_template", "after_source", "separator"):
+            value = getattr(self, key)
+            if value is not None and self.pretrained is None:
+                raise wrong_value(f"model.{key}", value, "null without model.pretrained: a fresh model knows no text")
+        if self.separator == "":
+            raise wrong_value("model.separator", "", "a text that ends a warmup, as '\\nAnswer:\\n', or null")
+        if self.chat_template and self.after_source is not None:
+            raise wrong_value("model.after_source", self.after_source, "null with model.chat_template=true")

@@ -20,6 +20,7 @@ NEUTRAL_KEYS = {
     "sources": "as predictions",
     "device": "which processor computes; what trainer.precision=auto became on it is compared",
     "evaluation.batch_size": "how many inputs are decoded at a time",
+    "evaluation.substituted_examples": "how many examples are answered again given other warmups, beside the scores",
     "trainer.logging_steps": "how often the history is written",
     "trainer.keep_checkpoints": "how many checkpoints stay on the disk; the best one always does",
 }

@@ -14,7 +14,7 @@ from warmup.config.fields import choice, folders, number
 from warmup.config.hub_splits import HubSplit, HubSplits
 from warmup.config.logger import LoggerConfig
 from warmup.config.lora import LoraConfig
-from warmup.config.method import MethodConfig, SftMethod, WarmupMethod
+from warmup.config.method import MethodConfig, PauseMethod, SftMethod, WarmupMethod
 from warmup.config.model import ModelConfig
 from warmup.config.task import OptionsConfig, TaskConfig
 from warmup.config.trainer import TrainerConfig
@@ -32,6 +32,7 @@ __all__ = [
     "MethodConfig",
     "ModelConfig",
     "OptionsConfig",
+    "PauseMethod",
     "SftMethod",
     "TaskConfig",
     "ToyData",
@@ -71,7 +72,7 @@ def register() -> None:
         "task": [TaskConfig],
         "data": [ToyData, LocalData, HubData],
         "model": [ModelConfig],
-        "method": [SftMethod, WarmupMethod],
+        "method": [SftMethod, PauseMethod, WarmupMethod],
         "trainer": [TrainerConfig],
         "evaluation": [EvaluationConfig],
         "logger": [LoggerConfig],

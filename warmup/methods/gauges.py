@@ -8,9 +8,9 @@ from torch import Tensor
 from warmup.methods.objective import effective_sample_size, log_likelihood, posterior_weights, prior_weights
 from warmup.methods.sampling import Warmups, beside, even_weights
 from warmup.methods.scoring import score_warmups
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from warmup.methods.sampling import NEVER
+from warmup.models.sharpening import Sharpening
 
 MOST_LOGITS = 2**26  # that exist at a time: 256 MB in float32
 
@@ -50,7 +51,8 @@ class OutputLayer:
 
     weight: Tensor  # [V, W]
     bias: Tensor | None  # [V]; like the weight, it gets its gradient if it wants one
-    forbidden: Tensor  # [V] true for tokens that cannot be drawn into a warmup
+    forbidden: Tensor  # [V] or [B, V] true for tokens that cannot be drawn into a warmup
+    sharpening: Sharpening = Sharpening()  # of what warmup tokens were drawn from
 
 
 Loss = Callable[[Totals, slice], Tensor]  # totals [b, G / B] of some inputs, which ones -> their losses [b]
@@ -153,6 +155,7 @@ class _Chunks:
         self.states, self.weight = states.detach(), layer.weight.detach().to(self.dtype)
         self.bias = None if layer.bias is None else layer.bias.detach().to(self.wide)
         self.positions, self.forbidden, self.smoothing = positions, layer.forbidden, smoothing
+        self.sharpening = layer.sharpening
         self.most_rows = max(1, MOST_LOGITS // layer.weight.shape[0])
 
     def groups(self) -> Iterator[_Group]:
@@ -181,13 +184,24 @@ class _Chunks:
             yield rows, min(max(group.drawn - start, 0), len(rows))
 
     def logits(self, rows: Tensor, drawn: int) -> Tensor:
-        """[n, V] in float32 at least, forbidden tokens ruled out where a warmup was drawn."""
+        """[n, V] in float32 at least; where a warmup was drawn sharpened, with what it could not hold ruled out."""
         with _without_autocast(self.states):
             logits = (self.states[rows].to(self.dtype) @ self.weight.T).to(self.wide)
             if self.bias is not None:
                 logits += self.bias
-        logits[:drawn].masked_fill_(self.forbidden, NEVER)
+        sampled = logits[:drawn]
+        if self.sharpening.temperature != 1:
+            sampled /= self.sharpening.temperature
+        sampled.masked_fill_(self._forbidden(rows[:drawn]), NEVER)
+        if self.sharpening.top_p < 1 and drawn:
+            sampled.masked_fill_(self.sharpening.outside(sampled, self.positions.tokens[rows[:drawn]]), NEVER)
         return logits
+
+    def _forbidden(self, rows: Tensor) -> Tensor:
+        """[V] or, where it differs between inputs, [n, V]."""
+        if self.forbidden.dim() == 1:
+            return self.forbidden
+        return self.forbidden[self.positions.sequences[rows] // self.positions.sequences_per_input]
 
     def read(self, group: _Group) -> tuple[Totals, list[_Chunk]]:
         """The totals [b, G / B] of a group of inputs; its logits are kept where they all fit."""
@@ -223,8 +237,9 @@ class _Chunks:
         """Add a group's gradients to `to_states` [N, W], `to_weight` [V, W] and `to_bias` [V].
 
         With p the probabilities, H the entropy, a and e the slopes of a position's log-probability and entropy, the
-        gradient with respect to logit j is a (1[j = token] - p_j) - e p_j (log p_j + H). Label smoothing of s adds
-        s (1[j = token] - 1 / V) at target positions.
+        gradient with respect to logit j is a (1[j = token] - p_j) - e p_j (log p_j + H), over the temperature where a
+        warmup was drawn; the nucleus is a constant. Label smoothing of s adds s (1[j = token] - 1 / V) at target
+        positions.
         """
         first = group.first_input * self.positions.sequences_per_input
         for part in kept:
@@ -249,16 +264,21 @@ class _Chunks:
                 slope[drawn:] += self.smoothing
             own = self.positions.tokens[rows][:, None]
             gradient.scatter_add_(1, own, slope[:, None])
+            if self.sharpening.temperature != 1:
+                gradient[:drawn] /= self.sharpening.temperature
             if to_bias is not None:
                 to_bias += gradient.sum(0)
-            narrow = gradient.to(self.dtype)
-            with _without_autocast(self.states):
-                if to_states is not None:
-                    to_states[rows] = (narrow @ self.weight).to(to_states.dtype)
-                if to_weight is not None and to_weight.dtype == self.dtype:
-                    to_weight.addmm_(narrow.T, self.states[rows].to(self.dtype))
-                elif to_weight is not None:
-                    to_weight += narrow.T @ self.states[rows].to(self.dtype)
+            self._multiply(gradient.to(self.dtype), rows, to_states, to_weight)
+
+    def _multiply(self, gradient: Tensor, rows: Tensor, to_states: Tensor | None, to_weight: Tensor | None) -> None:
+        """Add what the logits' gradient [n, V] at positions `rows` [n] is worth to states and weight."""
+        with _without_autocast(self.states):
+            if to_states is not None:
+                to_states[rows] = (gradient @ self.weight).to(to_states.dtype)
+            if to_weight is not None and to_weight.dtype == self.dtype:
+                to_weight.addmm_(gradient.T, self.states[rows].to(self.dtype))
+            elif to_weight is not None:
+                to_weight += gradient.T @ self.states[rows].to(self.dtype)
 
 
 def _without_autocast(like: Tensor) -> AbstractContextManager[None]:

@@ -18,9 +18,9 @@ from warmup.methods.noise import Noise
 from warmup.methods.output_layer import Totals
 from warmup.methods.sampling import Warmups, beside, even_weights, sample_warmups
 from warmup.methods.scoring import Reading, read_warmups, score_read, shared_dropout, weigh_read
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL, source_batch
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 
 

@@ -1,8 +1,8 @@
 """Drawing warmups from the model's own distribution p(c|x), or from a proposal made of it.
 
-A warmup token is drawn from the model's softmax over ordinary tokens and the separator. A warmup ends when the
-separator is drawn; after `max_warmup_tokens` tokens nothing is drawn, the separator is forced, and that choice
-counts nowhere. So the probabilities of all warmups sum to one.
+A warmup token is drawn from the model's softmax over ordinary tokens and the separator, sharpened as the backbone says.
+A warmup ends when the separator is drawn; after `max_warmup_tokens` tokens nothing is drawn, the separator is forced,
+and that choice counts nowhere. So the probabilities of all warmups sum to one.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from warmup.methods.noise import Noise, invert
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
+from warmup.models.sharpening import Sharpening, outside_nucleus
 
 SAME_LENGTH = 64  # source lengths are rounded up to a multiple of this, so that few shapes have to be recorded
 NEVER = -1e9  # instead of -inf, whose product with a zero probability is NaN
@@ -46,10 +47,7 @@ class Proposal:
         warmed = (logprob / self.temperature).log_softmax(-1)
         if self.top_p == 1.0:
             return warmed
-        ordered, order = warmed.sort(-1, descending=True)
-        before = ordered.exp().cumsum(-1) - ordered.exp()
-        outside = torch.zeros_like(before, dtype=torch.bool).scatter(-1, order, before >= self.top_p)
-        return warmed.masked_fill(outside, NEVER).log_softmax(-1)
+        return warmed.masked_fill(outside_nucleus(warmed, self.top_p), NEVER).log_softmax(-1)
 
 
 @dataclass(frozen=True)
@@ -98,10 +96,13 @@ def beside(parts: Sequence[Warmups], log_prior_weight: Tensor) -> Warmups:
     )
 
 
-def warmup_logits(logits: Tensor, never_in_warmup: Tensor) -> Tensor:
-    """Logits [..., V] with what no warmup may hold ruled out, in float32 at least."""
+def warmup_logits(logits: Tensor, never_in_warmup: Tensor, sharpening: Sharpening) -> Tensor:
+    """Logits [..., V], sharpened, with what no warmup may hold ruled out, in float32 at least."""
     wide = logits if logits.dtype == torch.float64 else logits.float()
-    return wide.masked_fill(never_in_warmup, NEVER)
+    if sharpening.temperature != 1:
+        wide = wide / sharpening.temperature
+    allowed = wide.masked_fill(never_in_warmup, NEVER)
+    return allowed if sharpening.top_p == 1 else allowed.masked_fill_(sharpening.outside(allowed), NEVER)
 
 
 @torch.no_grad()
@@ -137,12 +138,14 @@ def _draw_all(
     model, family, batch = backbone.model, backbone.family, len(encoded.ids)
     logits, state = family.prefill(model, encoded, num_samples, limit)
     logits = logits.repeat_interleave(num_samples, dim=0)
+    if never.dim() == 2:
+        never = never.repeat_interleave(num_samples, dim=0)
     ended = torch.zeros_like(uniform[:, 0], dtype=torch.bool)
     lengths = torch.zeros_like(ended, dtype=torch.long)
     own, proposed = torch.zeros_like(uniform[:, 0]), torch.zeros_like(uniform[:, 0])
     columns: list[Tensor] = []
     for position in range(limit):
-        logprob = warmup_logits(logits, never).log_softmax(-1)
+        logprob = warmup_logits(logits, never, backbone.sharpening).log_softmax(-1)
         of_proposal = proposal.logprob(logprob)
         drawn = invert(of_proposal.double().exp(), uniform[:, position])
         if not proposal.is_model:
@@ -173,7 +176,7 @@ def run_loop(
     encoded = encoded.detach()
     if encoded.states is None:  # they were not read: with gradient checkpointing Llama's are not
         encoded = backbone.family.encode(model, encoded.ids, encoded.mask)
-    never = backbone.never_in_warmup.to(device)
+    never = never_in_warmups(backbone, encoded)
     if not backbone.recordings.records(model, device):
         may_ask = device.type == "cpu"  # elsewhere asking would wait for the device
         return loop(backbone, settings, may_ask, never, numbers, encoded)
@@ -182,7 +185,7 @@ def run_loop(
         return loop(backbone, settings, False, never, numbers, Encoded.from_parts(*sources))
 
     inputs = (never, numbers, *encoded.padded(SAME_LENGTH).parts())
-    return backbone.recordings.run(model, on_tensors, inputs, (loop, settings))
+    return backbone.recordings.run(model, on_tensors, inputs, (loop, settings, backbone.sharpening))
 
 
 def _at(logprob: Tensor, tokens: Tensor) -> Tensor:

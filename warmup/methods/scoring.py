@@ -5,6 +5,7 @@ A continuation is `c_1 .. c_m <sep> y_1 .. y_n </s>`. Shapes: B inputs, K contin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from warmup.methods.output_layer import Loss, OutputLayer, Positions, Totals, totals_of, weigh
 from warmup.methods.sampling import Warmups
+from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 from warmup.models.modes import SharedDropout
 
 MOST_IN_A_ROW = 1024  # tokens: the attention mask grows with their square
@@ -41,6 +42,7 @@ class Reading:
     slots: Tensor  # [N] which of the input's different warmups
     drawn: Tensor  # [N] true for a token that the sampler drew, false for the target's
     copies: Tensor  # [B, K] the slot of each warmup: equal ones share it
+    never: Tensor  # [V] or [B, V] true for tokens that could not be drawn
 
     def positions(self) -> tuple[Tensor, Positions]:
         """The order [N] in which the output layer takes the positions, and the positions in that order."""
@@ -59,22 +61,28 @@ class Reading:
 PER_POSITION = ("states", "tokens", "inputs", "slots", "drawn")
 
 
-def join(warmups: Warmups, labels: Tensor, separator_id: int, padding_id: int) -> Continuations:
-    """Write each target [B, T] (labels padded with -100) after each of its input's warmups, without gaps."""
+def join(warmups: Warmups, labels: Tensor, separator: Sequence[int], padding_id: int) -> Continuations:
+    """Write each target [B, T] (labels padded with -100) after each of its input's warmups, without gaps.
+
+    `separator` stands between them; what follows its first token is never drawn. Warmups alone need no more of it.
+    """
+    separator = separator if bool((labels != IGNORED_LABEL).any()) else separator[:1]
     batch, count, limit = warmups.tokens.shape
     lengths = warmups.lengths[..., None]
     target_lengths = (labels != IGNORED_LABEL).sum(-1)[:, None, None]
-    width = int((lengths + 1 + target_lengths).max())
+    between = len(separator)
+    width = int((lengths + between + target_lengths).max())
     place = torch.arange(width).expand(batch, count, width)
     in_warmup = place < lengths
-    at_separator = place == lengths
-    in_target = (place > lengths) & (place <= lengths + target_lengths)
+    after = place - lengths  # 0 on the separator's first token
+    at_separator = (after >= 0) & (after < between)
+    in_target = (after >= between) & (after < between + target_lengths)
     from_warmup = warmups.tokens.gather(-1, place.clamp(max=limit - 1))
     targets = labels[:, None].expand(batch, count, -1)
-    from_target = targets.gather(-1, (place - lengths - 1).clamp(0, labels.shape[1] - 1))
+    from_target = targets.gather(-1, (after - between).clamp(0, labels.shape[1] - 1))
     tokens = torch.where(in_warmup, from_warmup, torch.where(in_target, from_target, padding_id))
-    tokens = torch.where(at_separator, separator_id, tokens)
-    drawn = in_warmup | (at_separator & ~warmups.forced[..., None])
+    tokens = torch.where(at_separator, torch.tensor(separator)[after.clamp(0, between - 1)], tokens)
+    drawn = in_warmup | ((after == 0) & ~warmups.forced[..., None])
     return Continuations(tokens, in_warmup | at_separator | in_target, drawn, in_target)
 
 
@@ -101,31 +109,35 @@ def read_warmups(
     columns = (~new).to(torch.uint8).argsort(dim=-1, stable=True)[inputs, : int(new.sum(-1).max())]
     chosen = new[inputs].gather(1, columns)
     part = warmups.select(columns, inputs)
-    rows = join(part, labels.cpu()[inputs], backbone.separator_id, backbone.tokenizer.pad_token_id)
+    rows = join(part, labels.cpu()[inputs], backbone.separator, backbone.tokenizer.pad_token_id)
     sources = encoded if len(inputs) == len(new) else encoded.select(inputs.to(encoded.ids.device))
     states = _states(backbone, sources, rows, inputs, dropout)
-    read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns), slots)
+    read = _chosen(rows, states, chosen, inputs, slots[inputs].gather(1, columns))
     if earlier is None:
-        return read
-    joined = {name: torch.cat([getattr(earlier, name), getattr(read, name)]) for name in PER_POSITION}
-    return Reading(**joined, copies=slots)
+        return Reading(**read, copies=slots, never=never_in_warmups(backbone, encoded))
+    joined = {name: torch.cat([getattr(earlier, name), read[name]]) for name in PER_POSITION}
+    return Reading(**joined, copies=slots, never=earlier.never)
 
 
 def shared_dropout(backbone: Backbone, warmups_limit: int, labels: Tensor) -> SharedDropout:
     """One mask for all continuations of an input of the batch: warmups of up to `warmups_limit` tokens and targets."""
-    longest = warmups_limit + 1 + labels.shape[1]
+    longest = warmups_limit + len(backbone.separator) + labels.shape[1]
     return SharedDropout(backbone.family.reader(backbone.model), len(labels), longest)
 
 
-def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor) -> Reading:
-    """Read targets [B, T] written straight after their sources, as SFT trains them."""
+def read_targets(backbone: Backbone, encoded: Encoded, labels: Tensor, prefix: Sequence[int] = ()) -> Reading:
+    """Read targets [B, T] written straight after their sources, as SFT trains them, or after one `prefix` for all."""
+    before = torch.tensor([prefix], dtype=torch.long).expand(len(labels), 1, -1)
+    in_prefix = torch.ones_like(before, dtype=torch.bool)
     present = (labels != IGNORED_LABEL).cpu()[:, None]
     tokens = labels.cpu()[:, None].masked_fill(~present, backbone.tokenizer.pad_token_id)
-    rows = Continuations(tokens, present, torch.zeros_like(present), present)
+    mask, target = torch.cat([in_prefix, present], dim=-1), torch.cat([~in_prefix, present], dim=-1)
+    rows = Continuations(torch.cat([before, tokens], dim=-1), mask, torch.zeros_like(mask), target)
     inputs = torch.arange(len(labels))
     alone = torch.zeros(len(labels), 1, dtype=torch.long)
     states = _states(backbone, encoded, rows, inputs, None)
-    return _chosen(rows, states, torch.ones_like(alone, dtype=torch.bool), inputs, alone, alone)
+    read = _chosen(rows, states, torch.ones_like(alone, dtype=torch.bool), inputs, alone)
+    return Reading(**read, copies=alone, never=backbone.never_in_warmup.to(encoded.ids.device))
 
 
 def _slots(warmups: Warmups) -> tuple[Tensor, Tensor]:
@@ -155,20 +167,20 @@ def _states(
 
 
 def _chosen(
-    rows: Continuations, states: Tensor, chosen: Tensor, inputs: Tensor, own_slots: Tensor, copies: Tensor
-) -> Reading:
-    """Positions of warmup and target tokens in the chosen [B', K'] continuations of `inputs` [B']."""
+    rows: Continuations, states: Tensor, chosen: Tensor, inputs: Tensor, own_slots: Tensor
+) -> dict[str, Tensor]:
+    """`PER_POSITION`: positions of warmup and target tokens in the chosen [B', K'] continuations of `inputs` [B']."""
     wanted = (rows.warmup_part | rows.target_part) & chosen[..., None]
     row, column, place = wanted.nonzero(as_tuple=True)
     flat = (row * wanted.shape[1] + column) * wanted.shape[2] + place
-    return Reading(
+    values = (
         states.flatten(0, 2)[flat.to(states.device)],
         rows.tokens[row, column, place],
         inputs[row],
         own_slots[row, column],
         rows.warmup_part[row, column, place],
-        copies,
     )
+    return dict(zip(PER_POSITION, values, strict=True))
 
 
 def weigh_read(backbone: Backbone, read: Reading, loss: Loss, smoothing: float = 0.0) -> tuple[Tensor, Totals]:
@@ -184,7 +196,7 @@ def weigh_read(backbone: Backbone, read: Reading, loss: Loss, smoothing: float =
     def of_copies(totals: Totals, inputs: slice) -> Tensor:
         return loss(_copied(totals, copies[inputs]), inputs)
 
-    states, layer = read.states[order.to(device)], _output_layer(backbone, device)
+    states, layer = read.states[order.to(device)], _output_layer(backbone, read)
     value, totals = weigh(states, layer, positions, of_copies, smoothing)
     return value, _copied(totals, copies)
 
@@ -195,16 +207,16 @@ def score_read(backbone: Backbone, read: Reading, targets_only: bool = False) ->
     if targets_only:
         kept = (~read.drawn).nonzero().squeeze(-1)
         flat = {name: getattr(read, name)[kept] for name in PER_POSITION[1:]}
-        read = Reading(states=read.states[kept.to(read.states.device)], **flat, copies=read.copies)
+        read = replace(read, states=read.states[kept.to(read.states.device)], **flat)
     order, positions = read.positions()
     device = read.states.device
-    totals = totals_of(read.states[order.to(device)], _output_layer(backbone, device), positions)
+    totals = totals_of(read.states[order.to(device)], _output_layer(backbone, read), positions)
     return _copied(totals, read.copies.to(device))
 
 
-def _output_layer(backbone: Backbone, device: torch.device) -> OutputLayer:
+def _output_layer(backbone: Backbone, read: Reading) -> OutputLayer:
     model, family = backbone.model, backbone.family
-    return OutputLayer(family.output_weight(model), family.output_bias(model), backbone.never_in_warmup.to(device))
+    return OutputLayer(family.output_weight(model), family.output_bias(model), read.never, backbone.sharpening)
 
 
 @torch.no_grad()

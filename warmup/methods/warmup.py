@@ -27,9 +27,9 @@ from warmup.methods.recognition import Recognition
 from warmup.methods.sampling import Proposal, Warmups, beside, even_weights, sample_warmups
 from warmup.methods.scoring import Reading, read_warmups, score_read, shared_dropout, weigh_read
 from warmup.methods.without_replacement import sample_without_replacement
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL, Batch
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 from warmup.models.modes import SharedDropout, dropout_off, evaluation_mode
 
 

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from warmup.methods.noise import Noise
-from warmup.methods.sampling import Warmups, run_loop, warmup_logits
+from warmup.methods.sampling import NEVER, Warmups, run_loop, warmup_logits
+from warmup.models.backbone import Backbone
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 IMPOSSIBLE = float("-inf")  # the log-probability of no warmup
 
@@ -50,6 +50,7 @@ def _beam_search(
     pad, separator = backbone.tokenizer.pad_token_id, backbone.separator_id
     logits, state = family.prefill(model, encoded, width, limit)
     logits = logits.repeat_interleave(width, dim=0)
+    never = never.expand(batch, -1).repeat_interleave(width, dim=0)
     # all but one of the first beams are empty, so that each prefix is there once
     logprob = torch.full((batch, width), IMPOSSIBLE, dtype=torch.float64, device=device)
     logprob[:, 0].zero_()
@@ -59,8 +60,9 @@ def _beam_search(
     lengths = torch.zeros(batch, width, dtype=torch.long, device=device)
     ended = torch.zeros(batch, width, dtype=torch.bool, device=device)
     for position in range(limit):
-        step = warmup_logits(logits, never).log_softmax(-1).double().view(batch, width, -1)
-        children = (logprob[..., None] + step).masked_fill(never | ended[..., None], IMPOSSIBLE)
+        step = warmup_logits(logits, never, backbone.sharpening).log_softmax(-1).double().view(batch, width, -1)
+        cannot = (step < NEVER / 2) | ended[..., None]
+        children = (logprob[..., None] + step).masked_fill(cannot, IMPOSSIBLE)
         values = _perturb(children, perturbed, noise)
         # a warmup that has ended goes on as itself, in the place of its padding token
         children[..., pad] = torch.where(ended, logprob, children[..., pad])

@@ -1,4 +1,7 @@
-"""How a checkpoint answers: its length limits and its wording, kept beside its weights in warmup_config.json."""
+"""How a checkpoint answers, kept beside its weights in warmup_config.json.
+
+Its length limits, its wording, and how its warmups are distributed.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,12 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
-from warmup.config.schema import Config, WarmupMethod
+from warmup.config.schema import Config, PauseMethod, WarmupMethod
 from warmup.data.examples import Wording
 from warmup.errors import UserError, wrong_value
 from warmup.files import read_json, write_json
-from warmup.models.tokenizers import SEPARATOR
+from warmup.models.sequence_format import SequenceFormat
+from warmup.models.sharpening import Sharpening
 
 SETTINGS_FILE = "warmup_config.json"
 FORMAT = 1  # of that file
@@ -23,11 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Lengths in tokens; `warmup` None stands for a model that writes no warmup."""
+    """Lengths in tokens; `warmup` None stands for a model that writes no warmup, `pauses` None for one without."""
 
     source: int
     warmup: int | None
     target: int
+    pauses: int | None = None  # given before the target, always as many
 
 
 @dataclass(frozen=True)
@@ -36,18 +41,25 @@ class CheckpointSettings:
 
     limits: Limits
     wording: Wording
+    sequence: SequenceFormat = SequenceFormat()
+    sharpening: Sharpening = Sharpening()  # of warmups
 
     @property
     def method(self) -> str:
-        """`sft` or `warmup`."""
-        return "sft" if self.limits.warmup is None else "warmup"
+        """`sft`, `pause` or `warmup`."""
+        if self.limits.warmup is not None:
+            return "warmup"
+        return "sft" if self.limits.pauses is None else "pause"
 
     @classmethod
     def from_config(cls, config: Config) -> CheckpointSettings:
         """What a model that `config` trains will answer with."""
-        warmup = config.method.max_warmup_tokens if isinstance(config.method, WarmupMethod) else None
-        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens)
-        return cls(limits, Wording.from_config(config.task))
+        warmup, sharpening, method = None, Sharpening(), config.method
+        if isinstance(method, WarmupMethod):
+            warmup, sharpening = method.max_warmup_tokens, Sharpening.of_method(method)
+        pauses = method.num_tokens if isinstance(method, PauseMethod) else None
+        limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens, pauses)
+        return cls(limits, Wording.from_config(config.task), sharpening=sharpening)
 
     @classmethod
     def read(cls, checkpoint: str) -> CheckpointSettings | None:
@@ -69,17 +81,27 @@ class CheckpointSettings:
         for name, limit in vars(limits).items():
             if limit is not None and limit < 1:
                 raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
-        return cls(limits, _part(Wording, _with_options(content["wording"]), f"{file}: wording"))
+        if limits.warmup is not None and limits.pauses is not None:
+            raise wrong_value(f"{file}: limits.pauses", limits.pauses, "null beside limits.warmup")
+        wording = _part(Wording, _with_options(content["wording"]), f"{file}: wording")
+        sequence = _part(SequenceFormat, content.get("sequence", {}), f"{file}: sequence")
+        # versions without the section knew no other distribution than the model's softmax
+        sharpening = _part(Sharpening, content.get("sharpening", {}), f"{file}: sharpening")
+        if not 0 < sharpening.temperature < float("inf"):
+            raise wrong_value(f"{file}: sharpening.temperature", sharpening.temperature, "a number above 0")
+        if not 0 < sharpening.top_p <= 1:
+            raise wrong_value(f"{file}: sharpening.top_p", sharpening.top_p, "above 0, up to 1")
+        return cls(limits, wording, sequence, sharpening)
 
     def write(self, checkpoint: Path) -> None:
         """Into the folder of a checkpoint."""
-        head = {"format": FORMAT, "method": self.method, "separator": SEPARATOR}
+        head = {"format": FORMAT, "method": self.method}
         write_json(checkpoint / SETTINGS_FILE, {**head, **asdict(self)})
 
     def check_asked(self, asked: CheckpointSettings) -> None:
         """Say in one line what these, which are used, have otherwise than the command, which `asked` for its own.
 
-        A limit of warmups is not compared where one side writes none: another method is no mistake.
+        What is of warmups or pauses is not compared where one side has none: another method is no mistake.
 
         Raises:
             UserError: the checkpoint was trained on another task, whose fields and metrics are not the command's.
@@ -90,10 +112,15 @@ class CheckpointSettings:
         keys = {
             "source": "task.max_source_tokens",
             "warmup": "method.max_warmup_tokens",
+            "pauses": "method.num_tokens",
             "target": "task.max_target_tokens",
         }
         pairs = [(key, getattr(self.limits, name), getattr(asked.limits, name)) for name, key in keys.items()]
         pairs = [pair for pair in pairs if None not in pair]
+        if self.method == asked.method:
+            for name in ("temperature", "top_p", "vocabulary"):
+                used, given = getattr(self.sharpening, name), getattr(asked.sharpening, name)
+                pairs.append((f"method.warmup_{name}", used, given))
         for name in ("source_template", "target_template", "source_language", "target_language", "options"):
             pairs.append((f"task.{name}", getattr(self.wording, name), getattr(asked.wording, name)))
         other = [f"{key} is {used!r}, not {given!r}" for key, used, given in pairs if used != given]

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Sequence
+from functools import partial
 
 from warmup.config.schema import Config
 from warmup.data.examples import Example
+from warmup.models.backbone import Backbone, begin_like
 from warmup.models.checkpoint_settings import CheckpointSettings
-from warmup.models.loading import Backbone, build_fresh, check_lengths, load_pretrained
+from warmup.models.loading import add_pause, build_fresh, check_lengths, load_pretrained
 from warmup.models.lora import add_adapters
+from warmup.models.sequence_format import SequenceFormat
 
 log = logging.getLogger(__name__)
 
@@ -27,30 +30,56 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     """What a training on `examples` begins with: fresh, or pretrained as it comes, with adapters if asked for."""
     settings = CheckpointSettings.from_config(config)
     if config.model.pretrained:
-        languages = (config.task.source_language, config.task.target_language)
-        name, revision = config.model.pretrained, config.model.revision
-        backbone = load_pretrained(name, revision, languages)
-        backbone.merge_adapters()
-        if config.model.lora.rank:
-            backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, name, revision)
-        return AnsweringModel(backbone, settings)
-    texts = [text for example in examples for text in (example.prompt, example.target or "")]
-    limits = settings.limits
-    longest = limits.source + (limits.warmup or 0) + 1 + limits.target
-    return AnsweringModel(build_fresh(config.model, texts, longest), settings)
+        backbone = _pretrained(config)
+    else:
+        texts = [text for example in examples for text in (example.prompt, example.target or "")]
+        limits = settings.limits
+        longest = limits.source + (limits.warmup or limits.pauses or 0) + 1 + limits.target
+        backbone = build_fresh(config.model, texts, longest)
+    if settings.limits.pauses is not None:
+        add_pause(backbone)
+    if config.model.lora.rank:
+        where = str(config.model.pretrained), config.model.revision
+        backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, *where)
+    return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
+
+
+def _pretrained(config: Config) -> Backbone:
+    """The model as it comes. Around source and target stands what it was trained with, or what `config` asks for."""
+    name = str(config.model.pretrained)
+    own, format_of = CheckpointSettings.read(name), None
+    if own is None or config.model.asks_for_format:
+        format_of = partial(SequenceFormat.of_pretrained, config.model)
+    languages = (config.task.source_language, config.task.target_language)
+    backbone = load_pretrained(name, config.model.revision, languages, format_of)
+    backbone.merge_adapters()
+    if own is not None and own.method == "sft" and backbone.family.is_encoder_decoder:
+        begin_like(backbone.model, backbone.separator_id, backbone.tokenizer.eos_token_id)
+    return backbone
 
 
 def trained_model(config: Config, device: str) -> AnsweringModel:
-    """The checkpoint, on `device`, with what it was trained with; where it does not say, the configuration decides."""
+    """The checkpoint, on `device`, with what it was trained with; where it does not say, the configuration decides.
+
+    Raises:
+        UserError: it cannot be loaded, or cannot answer as the configuration asks.
+    """
     path = config.checkpoint or config.model.pretrained
     assert path is not None
     settings = CheckpointSettings.read(path)
     languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
-    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages)
+    format_of = partial(SequenceFormat.of_pretrained, config.model) if settings is None else None
+    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages, format_of)
     backbone.model.to(device)
     if settings is None:
-        log.info("%s has no warmup_config.json: it is decoded directly, without a warmup", path)
+        log.info("%s has no warmup_config.json: it is decoded directly, without warmup or pauses", path)
         asked = CheckpointSettings.from_config(config)
-        settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None))
+        settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None, pauses=None))
+    config.evaluation.check_candidates(settings.limits.warmup is not None)
     check_lengths(backbone, settings.limits)
+    return _answering(backbone, settings)
+
+
+def _answering(backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
+    backbone.sharpening = settings.sharpening
     return AnsweringModel(backbone, settings)

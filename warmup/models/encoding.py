@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from warmup.data.examples import Example
-from warmup.models.loading import Backbone
+from warmup.errors import wrong_value
+from warmup.models.backbone import Backbone
 from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,28 @@ class Batch:
 def encode_sources(backbone: Backbone, examples: Sequence[Example], limit: int, split: str) -> list[list[int]]:
     """Source token ids of at most `limit` tokens each, the closing token included; a cut is warned of, counted."""
     rows, cut = [], 0
+    if around := backbone.around_source:
+        _check_room(sum(map(len, around)), limit)
     for example in examples:
-        text, closing = backbone.family.source_ids(backbone.tokenizer, example.prompt, backbone.separator_id)
+        text, closing = source_ids(backbone, example.prompt)
         cut += len(text) + len(closing) > limit
         rows.append(text[: limit - len(closing)] + closing)
     _warn_cut(cut, len(rows), f"{split} sources", "task.max_source_tokens", limit)
     return rows
+
+
+def source_ids(backbone: Backbone, text: str) -> tuple[list[int], list[int]]:
+    """The tokens of a source, the end of which may be cut at a length limit, and those that always follow them."""
+    if backbone.around_source is None:
+        return backbone.family.source_ids(backbone.tokenizer, text, backbone.separator_id)
+    before, after = backbone.around_source
+    return before + text_ids(backbone.tokenizer, text), after
+
+
+def _check_room(around: int, limit: int) -> None:
+    if around >= limit:
+        allowed = f"more than {around}, which the model's own words around a source take"
+        raise wrong_value("task.max_source_tokens", limit, allowed)
 
 
 def encode_targets(backbone: Backbone, examples: Sequence[Example], limit: int, split: str) -> list[list[int]]:

@@ -53,6 +53,12 @@ def own_settings_aside(model: Model) -> Iterator[None]:
 
 
 def generated(model: Model, settings: dict[str, Any], **inputs: Any) -> Tensor:
-    """[N, prompt and what was written] by `model.generate`, with `settings` alone."""
+    """[N, prompt and what was written] by `model.generate`, with `settings` alone.
+
+    A `logits_processor` among them is no setting of a GenerationConfig.
+    """
+    plain = {name: value for name, value in settings.items() if name != "logits_processor"}
+    if plain != settings:
+        inputs["logits_processor"] = settings["logits_processor"]
     with own_settings_aside(model):
-        return model.generate(generation_config=neutral_settings(model.config, **settings), **inputs)
+        return model.generate(generation_config=neutral_settings(model.config, **plain), **inputs)

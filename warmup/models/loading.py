@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,60 +24,34 @@ from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, one_line
 from warmup.files import read_json, write_json
+from warmup.models.backbone import Backbone, begin_like
 from warmup.models.checkpoint_settings import CheckpointSettings, Limits
-from warmup.models.checkpoints import OwnSettings, read_checkpoint
-from warmup.models.cuda_graphs import Recordings
+from warmup.models.checkpoints import read_checkpoint
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
-from warmup.models.lora import ADAPTER_FILE, Adapters, inject
+from warmup.models.lora import ADAPTER_FILE, inject
 from warmup.models.model_types import FAMILIES
-from warmup.models.tokenizers import SEPARATOR, train_tokenizer
+from warmup.models.sequence_format import SequenceFormat
+from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Backbone:
-    """A model with all that is needed to read sources and write continuations."""
-
-    model: Model
-    tokenizer: PreTrainedTokenizerBase
-    family: Family
-    separator_id: int
-    recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
-    own_settings: OwnSettings = field(default_factory=OwnSettings)
-    new_rows: list[int] = field(default_factory=list)  # of the embeddings, that no pretraining has seen
-    adapters: Adapters | None = None  # of LoRA, where the model has any
-
-    def merge_adapters(self) -> None:
-        """Make adapters, where there are any, part of the model's own weights."""
-        if self.adapters is not None:
-            self.adapters.merge()
-            self.adapters = None
-
-    @cached_property
-    def never_in_warmup(self) -> torch.Tensor:
-        """[V] true for tokens that no warmup may hold: special tokens and vocabulary rows without a token.
-
-        The separator is not among them: it ends the warmup.
-        """
-        rows = self.model.get_output_embeddings().weight.shape[0]
-        forbidden = torch.zeros(rows, dtype=torch.bool)
-        forbidden[len(self.tokenizer) :] = True
-        special = [index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special]
-        forbidden[[index for index in special if index < rows]] = True
-        forbidden[self.separator_id] = False
-        return forbidden
+SENTINEL = "<extra_id_0>"  # which T5 and mT5 know as the mark of what comes next
+FormatOf = Callable[[PreTrainedTokenizerBase, Family], SequenceFormat]
 
 
 def load_pretrained(
-    path: str, revision: str | None = None, languages: tuple[str | None, str | None] = (None, None)
+    path: str,
+    revision: str | None = None,
+    languages: tuple[str | None, str | None] = (None, None),
+    format_of: FormatOf | None = None,
 ) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
     A folder of adapters is loaded with its base model; they are not merged yet.
 
-    `languages` of source and target, for models with a token for each; None leaves what the checkpoint says.
+    Args:
+        languages: of source and target, for models with a token for each; None leaves what the checkpoint says.
+        format_of: what stands around source and target; None: what a run wrote beside the checkpoint, else `<sep>`.
 
     Raises:
         UserError: no network, no such model, no access, a folder that holds no checkpoint, or one that is refused
@@ -110,15 +82,22 @@ def load_pretrained(
     if unused := found.own_settings.not_used():
         listed = ", ".join(f"{key}={value}" for key, value in unused.items())
         log.info("%s has generation settings of its own, kept for saving and not used: %s", name, listed)
-    backbone = _with_separator(found.model, tokenizer, found.family)
+    sequence = format_of(tokenizer, found.family) if format_of else _sequence_of(name)
+    backbone = _with_separator(found.model, tokenizer, found.family, sequence)
     backbone.own_settings = found.own_settings
     found.family.prepare(found.model, tokenizer, languages)
     _check_likelihood(name, backbone)
     return backbone
 
 
+def _sequence_of(checkpoint: str) -> SequenceFormat:
+    own = CheckpointSettings.read(checkpoint)
+    return SequenceFormat() if own is None else own.sequence
+
+
 def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Backbone:
     """The adapters and the tokenizer of `folder`, with the base model that they name."""
+    sequence = _sequence_of(str(folder))
     try:
         settings = AdapterSettings.from_pretrained(str(folder))
     except Exception as error:  # whatever PEFT raises for a broken file, or for adapters of another kind
@@ -128,13 +107,13 @@ def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Bac
     if not settings.base_model_name_or_path:
         raise UserError(f"{folder / ADAPTER_FILE} names no base model (base_model_name_or_path)")
     try:
-        base = load_pretrained(settings.base_model_name_or_path, settings.revision)
+        base = load_pretrained(settings.base_model_name_or_path, settings.revision, format_of=lambda *_: sequence)
     except UserError as error:
         raise UserError(f"the base model of the adapters in {folder} cannot be loaded: {error}") from error
     base.merge_adapters()
     tokenizer = _read_tokenizer(str(folder), local_files_only=True)
     _check_vocabulary(str(folder), base.model, tokenizer)
-    backbone = _with_separator(base.model, tokenizer, base.family)
+    backbone = _with_separator(base.model, tokenizer, base.family, sequence)
     base.family.prepare(base.model, tokenizer, languages)
     try:
         backbone.adapters = inject(base.model, settings)
@@ -168,11 +147,11 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     """
     family = FAMILIES[config.architecture]()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
-    _add_separator(tokenizer)
+    _add_token(tokenizer, SEPARATOR)
     model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
     family.initialise(model)
     family.prepare(model, tokenizer, (None, None))
-    return _with_separator(model, tokenizer, family)
+    return _with_separator(model, tokenizer, family, SequenceFormat())
 
 
 def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> None:
@@ -185,33 +164,60 @@ def check_lengths(backbone: Backbone, limits: Limits, shown: bool = False) -> No
     if most is None:
         return
     start = len(backbone.family.start_ids(backbone.model)) - 1
-    written = start + (0 if limits.warmup is None else limits.warmup + 1) + limits.target
+    before = limits.warmup or limits.pauses or 0
+    written = start + (before and before + len(backbone.separator)) + limits.target
     read = limits.source + limits.target if shown else limits.source
     model = f"the {most} positions of this {backbone.model.config.model_type}"
     if read > most:
         with_target = f" with task.max_target_tokens={limits.target} (method.sampler=recognition)" if shown else ""
         raise UserError(f"task.max_source_tokens={limits.source}{with_target} is {read} tokens, more than {model}")
     if written > most:
-        after = "" if limits.warmup is None else f" after method.max_warmup_tokens={limits.warmup} and the separator"
+        key = "max_warmup_tokens" if limits.warmup else "num_tokens"
+        after = f" after method.{key}={before} and the separator" if before else ""
         raise UserError(f"task.max_target_tokens={limits.target}{after} is {written} tokens, more than {model}")
 
 
-def _add_separator(tokenizer: PreTrainedTokenizerBase) -> None:
+def add_pause(backbone: Backbone) -> None:
+    """Give the model its token for `method=pause`, with an embedding to learn; before any text is encoded."""
+    _add_token(backbone.tokenizer, PAUSE)
+    _embed_all_tokens(backbone.model, backbone.tokenizer)
+    backbone.new_rows.append(backbone.tokenizer.convert_tokens_to_ids(PAUSE))
+
+
+def _add_token(tokenizer: PreTrainedTokenizerBase, token: str) -> None:
     """As a special token, also where a vocabulary has it as a word: text never holds it, and answers do not show it."""
-    tokenizer.add_tokens([AddedToken(SEPARATOR, special=True, normalized=False)])
+    tokenizer.add_tokens([AddedToken(token, special=True, normalized=False)])
 
 
-def _with_separator(model: Model, tokenizer: PreTrainedTokenizerBase, family: Family) -> Backbone:
-    _add_separator(tokenizer)
+def _embed_all_tokens(model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
     highest = max(tokenizer.get_vocab().values())
-    pretrained = model.get_input_embeddings().weight.shape[0]
-    if highest >= pretrained:  # T5 has spare rows, Llama has none
+    if highest >= model.get_input_embeddings().weight.shape[0]:  # T5 has spare rows, Llama has none
         model.resize_token_embeddings(highest + 1)
+
+
+def _with_separator(
+    model: Model, tokenizer: PreTrainedTokenizerBase, family: Family, sequence: SequenceFormat
+) -> Backbone:
+    known, pretrained = tokenizer.get_vocab(), model.get_input_embeddings().weight.shape[0]
+    if sequence.separator == SEPARATOR:
+        _add_token(tokenizer, SEPARATOR)
+    _embed_all_tokens(model, tokenizer)
+    if SEPARATOR in tokenizer.get_vocab().keys() - known.keys():
+        begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
-    separator_id = tokenizer.convert_tokens_to_ids(SEPARATOR)
-    new_rows = sorted({separator_id, *range(pretrained, highest + 1)})
-    return Backbone(model, tokenizer, family, separator_id, new_rows=new_rows)
+    separator, *before_target = sequence.separator_ids(tokenizer)
+    added = {separator} if sequence.separator == SEPARATOR else set()
+    return Backbone(
+        model,
+        tokenizer,
+        family,
+        separator,
+        sequence=sequence,
+        before_target=tuple(before_target),
+        around_source=sequence.around_source(tokenizer),
+        new_rows=sorted({*added, *range(pretrained, model.get_input_embeddings().weight.shape[0])}),
+    )
 
 
 def _check_vocabulary(name: str, model: Model, tokenizer: PreTrainedTokenizerBase) -> None:

@@ -11,6 +11,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SEPARATOR = "<sep>"  # between source, warmup and target
+PAUSE = "<pause>"  # where a warmup would stand, for method=pause
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>", "<s>"]
 _OF_TEXT: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer] = WeakKeyDictionary()
 

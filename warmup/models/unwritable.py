@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 from warmup.data.examples import Example
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text
-from warmup.models.loading import Backbone
 from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""SFT against warmup in numbers: means over seeds, their difference, and what makes a comparison less than it looks.
+"""SFT against warmup and against pause tokens: means over seeds, differences, and what a reader must know beside them.
 
 Nothing here is laid out: `tables` does that, for this repository's runs and for the paper's rows alike.
 """
@@ -41,10 +41,11 @@ class Row:
     """One metric of one comparison; a method that was not run has no cell.
 
     Attributes:
+        warmup: the score of `method`: warmup, or the control that is compared with SFT as warmup is.
         detail: what tells this row from others of the same task and model, in words; often empty.
         chance: {"uniform": percent, "majority": percent}, for metrics of labels.
         same_test: whether all runs were scored on one and the same test set; otherwise there is no difference.
-        variant: the settings of the warmup method alone.
+        variant: the settings of that method alone.
         runs: those of both cells.
     """
 
@@ -59,6 +60,7 @@ class Row:
     test: PairedComparison | None = None
     variant: Mapping[str, str] = field(default_factory=dict)
     runs: Sequence[Run] = ()
+    method: str = "warmup"
 
     @property
     def label(self) -> str:
@@ -85,12 +87,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """One variant of warmup (or none that was run) and the SFT runs it is compared with, in order of seeds."""
+    """One variant of warmup or its control (or none that was run) and the SFT runs beside it, in order of seeds.
+
+    `warmup` has the runs of `method`.
+    """
 
     experiment: Mapping[str, str]
     variant: Mapping[str, str]
     sft: Sequence[Run]
     warmup: Sequence[Run]
+    method: str = "warmup"
 
     @property
     def runs(self) -> list[Run]:
@@ -121,12 +127,17 @@ def compare_runs(runs: Sequence[Run]) -> Comparison:
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
-    """A group for every variant of warmup in every experiment; the variants of one experiment share its SFT runs."""
+    """A group for every variant of warmup and its control in every experiment; those of one share its SFT runs."""
     groups = []
     for experiment, same in group_by(runs, "experiment"):
         sft = [run for run in same if run.method == "sft"]
-        variants = variants_of(same) or [("", {}, [])]
-        groups += [Group(experiment, variant, sft, warmup) for _, variant, warmup in variants]
+        others = [method for method in METHOD_NAMES if method != "sft"]
+        found = [
+            Group(experiment, variant, sft, seeds, method)
+            for method in others
+            for _, variant, seeds in variants_of(same, method)
+        ]
+        groups += found or [Group(experiment, {}, sft, [])]
     return groups
 
 
@@ -139,8 +150,11 @@ def _details(groups: Sequence[Group]) -> list[str]:
     for indices in alike.values():
         with_warmup = [index for index in indices if groups[index].warmup]
         words = dict(zip(indices, experiment_words([groups[i].runs for i in indices]), strict=True))
-        variants = varying_words([groups[i].variant for i in with_warmup])
-        variant_words = dict(zip(with_warmup, variants, strict=True))
+        variant_words: dict[int, str] = {}
+        for method in METHOD_NAMES:
+            of_method = [index for index in with_warmup if groups[index].method == method]
+            words_of = varying_words([groups[index].variant for index in of_method])
+            variant_words |= dict(zip(of_method, words_of, strict=True))
         for index in indices:
             details[index] = ", ".join(part for part in (words[index], variant_words.get(index, "")) if part)
     return details
@@ -165,6 +179,7 @@ def _rows(group: Group, detail: str) -> list[Row]:
                 same_test,
                 variant=group.variant,
                 runs=[run for run in group.runs if metric in run.scores],
+                method=group.method,
             )
         )
     return rows
@@ -180,7 +195,7 @@ def _warnings(group: Group, detail: str) -> list[str]:
     name = ", ".join(part for part in (group.experiment["task"], group.experiment["model"], detail) if part)
     lines = []
     shares = []
-    for method, same in (("sft", group.sft), ("warmup", group.warmup)):
+    for method, same in (("sft", group.sft), (group.method, group.warmup)):
         invalid = [run.invalid_answers for run in same if run.invalid_answers is not None]
         if any(invalid):
             shares.append(f"{METHOD_NAMES[method]} {100 * statistics.fmean(invalid):.1f}%")
@@ -202,7 +217,7 @@ def _unpaired(rows: Sequence[Row]) -> list[str]:
     found: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         if row.sft and row.warmup:
-            for method, other, cell in (("sft", "warmup", row.sft), ("warmup", "sft", row.warmup)):
+            for method, other, cell in (("sft", row.method, row.sft), (row.method, "sft", row.warmup)):
                 alone = sorted(cell.values.keys() - set(row.paired_seeds))
                 if alone:
                     names = (

@@ -80,7 +80,7 @@ class Run(RunMetrics):
 
     @property
     def variant(self) -> dict[str, str]:
-        """The warmup method's own settings; SFT has none that matter."""
+        """The method's own settings; SFT has none that matter."""
         if self.method == "sft":
             return {}
         return {key: value for key, value in self.settings.items() if _is_of_method(key)}
@@ -218,9 +218,9 @@ def experiment_words(groups: Sequence[Sequence[Run]]) -> list[str]:
     return varying_words([names | found for names, found in zip(named, recorded, strict=True)])
 
 
-def variants_of(runs: Sequence[Run]) -> list[tuple[str, dict[str, str], list[Run]]]:
-    """Each variant of warmup among `runs`, in words, as settings, and its runs; num_samples 4 comes before 16."""
-    groups = group_by([run for run in runs if run.method == "warmup"], "variant")
+def variants_of(runs: Sequence[Run], method: str) -> list[tuple[str, dict[str, str], list[Run]]]:
+    """Each variant of a method among `runs`, in words, as settings, and its runs; num_samples 4 comes before 16."""
+    groups = group_by([run for run in runs if run.method == method], "variant")
     words = varying_words([variant for variant, _ in groups])
     found = [(word, *group) for word, group in zip(words, groups, strict=True)]
     return sorted(found, key=lambda item: natural_order(item[0]))

@@ -10,7 +10,7 @@ from warmup.config.schema import Config, HubData, LocalData, TaskConfig
 
 
 def labels_of(config: Config, method: str) -> dict[str, Any]:
-    """The labels of a run that answers by `method`, "sft" or "warmup"."""
+    """The labels of a run that answers by `method`, "sft", "warmup" or "pause"."""
     return {
         "task": task_label(config.task),
         "data": _data_label(config),

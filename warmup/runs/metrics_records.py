@@ -14,7 +14,7 @@ from warmup.metrics.evaluation import Evaluation, Score
 from warmup.runs.file_names import RunFile
 from warmup.runs.records import broken, plain_line, read_json_object
 
-METHOD_NAMES = {"sft": "SFT", "warmup": "warmup"}
+METHOD_NAMES = {"sft": "SFT", "warmup": "warmup", "pause": "pause tokens"}  # SFT is what the others are compared with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,8 +172,9 @@ class WarmupAnalysis:
     Attributes:
         examples: how many were answered.
         same_warmup: the share of inputs whose shuffled warmup equals their own.
-        warmups: for `own`, `shuffled` and `empty` the `scores` in percent, the references' `target_nll` in nats per
-            token and the share of answers `changed`.
+        warmups: for `own` and each kind that stood in for it (older runs have fewer) the `scores` in percent, the
+            references' `target_nll` in nats per token, the share of answers `changed`, and but for `own` the two-sided
+            `p_values` of a score's difference from it.
     """
 
     examples: int
@@ -198,6 +199,7 @@ class WarmupAnalysis:
         try:
             for answered in record["warmups"].values():
                 numbers = [answered["changed"], answered.get("target_nll", 0.0), *answered["scores"].values()]
+                numbers += answered.get("p_values", {}).values()
                 [_finite_number(number) for number in numbers]
             return cls(int(record["examples"]), _finite_number(record["same_warmup"]), record["warmups"])
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,4 +1,4 @@
-"""The significance of each difference between SFT and warmup, tested on what both answered."""
+"""The significance of each difference between SFT and another method, tested on what both answered."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _test(row: Row) -> PairedComparison:
     Raises:
         UserError: a file is missing or broken, or the answers do not give the scores.
     """
-    by_seed = ({run.seed: run for run in row.runs if run.method == method} for method in ("sft", "warmup"))
+    by_seed = ({run.seed: run for run in row.runs if run.method == method} for method in ("sft", row.method))
     pairs = [[runs[seed] for seed in row.paired_seeds] for runs in by_seed]
     answers = [[read_predictions(run) for run in runs] for runs in pairs]
     baseline_segments, system_segments = (_segments(runs, row.metric) for runs in pairs)

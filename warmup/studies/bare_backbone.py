@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 from torch import Tensor
 
+from warmup.models.backbone import Backbone
 from warmup.models.families import Family, Model
-from warmup.models.loading import Backbone
 
 PAD_ID, END_ID, SEPARATOR_ID = 0, 1, 2
 

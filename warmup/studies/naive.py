@@ -13,8 +13,9 @@ from warmup.methods.objective import coefficients, prior_weights, surrogate_loss
 from warmup.methods.output_layer import Totals
 from warmup.methods.sampling import Warmups, even_weights, warmup_logits
 from warmup.methods.scoring import Continuations, join
+from warmup.models.backbone import Backbone
 from warmup.models.generation import generated
-from warmup.models.loading import Backbone
+from warmup.models.sharpening import Sharpening
 
 
 @torch.no_grad()
@@ -53,13 +54,13 @@ def naive_scores(
 ) -> Totals:
     """The totals [B, K], differentiable, with each source read K times and whole logits [B * K, L, V]."""
     count = warmups.count
-    rows = join(warmups, labels.cpu(), backbone.separator_id, backbone.tokenizer.pad_token_id)
+    rows = join(warmups, labels.cpu(), backbone.separator, backbone.tokenizer.pad_token_id)
     rows = Continuations(*(part.flatten(0, 1).to(labels.device) for part in vars(rows).values()))
     ids, mask = input_ids.repeat_interleave(count, 0), attention_mask.repeat_interleave(count, 0)
     logits = backbone.family.plain_logits(backbone.model, ids, mask, rows.tokens, rows.mask)
     wide = logits if logits.dtype == torch.float64 else logits.float()
     target = wide.log_softmax(-1).gather(-1, rows.tokens[..., None]).squeeze(-1)
-    drawn = warmup_logits(logits, backbone.never_in_warmup.to(logits.device)).log_softmax(-1)
+    drawn = warmup_logits(logits, backbone.never_in_warmup.to(logits.device), Sharpening()).log_softmax(-1)
     warmup = drawn.gather(-1, rows.tokens[..., None]).squeeze(-1)
     entropy = -(drawn.exp() * drawn).sum(-1)
     parts = ((target, rows.target_part), (warmup, rows.warmup_part), (entropy, rows.warmup_part))

@@ -23,7 +23,7 @@ def run_of_job(config: Config, method: str, folder: Path, sweep: Path | None) ->
     """The wandb run of the run in `folder`; None inside it where nothing is logged to wandb.
 
     Args:
-        method: "sft" or "warmup".
+        method: "sft", "warmup" or "pause".
         sweep: the folder of the multirun that it is a part of.
     """
     labels = labels_of(config, method)

@@ -16,9 +16,10 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
-from warmup.models.loading import Backbone, save
+from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
@@ -177,6 +178,9 @@ def training_arguments(
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
     every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
+    narrow = use_bfloat16(config.precision, device)
+    # transformers reads this where it is not told otherwise, and leaves it behind for the next job of the process
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if narrow else "no"
     return Arguments(
         output_dir=str(folder),
         max_steps=config.max_steps,
@@ -189,7 +193,7 @@ def training_arguments(
         lr_scheduler_type=config.schedule,
         warmup_steps=config.lr_warmup_steps,
         max_grad_norm=config.max_grad_norm,
-        bf16=use_bfloat16(config.precision, device),
+        bf16=narrow,
         use_cpu=device == "cpu",
         eval_strategy=config.evaluate_by,
         save_strategy=config.evaluate_by,

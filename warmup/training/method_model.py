@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from warmup.config.schema import MethodConfig, SftMethod, WarmupMethod
+from warmup.config.schema import MethodConfig, PauseMethod, SftMethod, WarmupMethod
 from warmup.methods.noise import input_seeds
 from warmup.methods.sft import sft_loss
 from warmup.methods.warmup import warmup_loss
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL, Batch
-from warmup.models.loading import Backbone
 from warmup.training.progress import Progress
 
 
@@ -54,7 +54,8 @@ class MethodModel(nn.Module):
             total, gauges = warmup_loss(self.backbone, self.method, batch, seeds, self.measures)
         else:
             smoothing = self.method.label_smoothing if isinstance(self.method, SftMethod) else 0.0
-            total, gauges = sft_loss(self.backbone, batch, smoothing)
+            pauses = self.method.num_tokens if isinstance(self.method, PauseMethod) else None
+            total, gauges = sft_loss(self.backbone, batch, smoothing, self.backbone.pause_prefix(pauses))
         if is_filler:
             return {"loss": 0.0 * total}
         self.progress.count(gauges)

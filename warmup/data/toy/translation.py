@@ -1,10 +1,13 @@
-"""English to Toyish, an invented language with its own words, particles and word order.
+"""English to Toyish, an invented language with its own words, particles, numerals and word order.
 
-    the small cats chased a bird today  ->  oggi miro ma nim pelo u ze yalo ko
+    the small cats that chased a bird visit 19 dogs today
+    ->  oggi pelo u ze yalo ko ri miro ma nim tasu bi ok tri ze vost
 
 Toyish puts the adverb first and the verb last, adjectives after their noun, `ma` after a plural, `u` after an
-indefinite noun phrase, `ze` after the object and `ko` after a verb of the past. Each English sentence has one
-translation. There are more than 50 million sentences of five to eight words.
+indefinite noun phrase, `ze` after the object, `ko` after a verb of the past, and a relative clause, closed by `ri`,
+before its noun. It counts in eights: 19 is `bi ok tri`, two eights and three; the numeral stands after noun and
+adjective, without `ma` and `u`. Each English sentence has one translation. There are more than a billion sentences of
+five to 13 words. Relative clauses and numerals are what a tiny model does not learn in the demo's steps.
 """
 
 from __future__ import annotations
@@ -60,26 +63,32 @@ ADVERBS = {
     "here": "hir",
     "together": "samo",
 }
-PLURAL, INDEFINITE, OBJECT, PAST = "ma", "u", "ze", "ko"
+PLURAL, INDEFINITE, OBJECT, PAST, RELATIVE = "ma", "u", "ze", "ko", "ri"
+TOYISH_DIGITS = ("", "un", "bi", "tri", "kva", "pent", "seks", "hep")
+EIGHTS = "ok"
+LARGEST_NUMERAL = 63
 
 
 def sentence_pair(rng: random.Random) -> dict[str, str]:
     """One sentence and its translation: `source`, `target`."""
     subject, toyish_subject, plural = _noun_phrase(rng)
+    if rng.random() < 0.25:
+        clause, toyish_clause = _verb_phrase(rng, plural)
+        subject, toyish_subject = [*subject, "that", *clause], [*toyish_clause, RELATIVE, *toyish_subject]
+    predicate, toyish_predicate = _verb_phrase(rng, plural)
+    adverb = rng.choice(list(ADVERBS)) if rng.random() < 0.5 else None
+    english = [*subject, *predicate, *([adverb] if adverb else [])]
+    toyish = [*([ADVERBS[adverb]] if adverb else []), *toyish_subject, *toyish_predicate]
+    return {"source": " ".join(english), "target": " ".join(toyish)}
+
+
+def _verb_phrase(rng: random.Random, plural: bool) -> tuple[list[str], list[str]]:
+    """English and Toyish words of a verb with its object; `plural`: of the subject."""
     object_, toyish_object, _ = _noun_phrase(rng)
     verb = rng.choice(list(VERBS))
     past = rng.random() < 0.5
-    adverb = rng.choice(list(ADVERBS)) if rng.random() < 0.5 else None
-    english = [*subject, _inflected(verb, past, plural), *object_, *([adverb] if adverb else [])]
-    toyish = [
-        *([ADVERBS[adverb]] if adverb else []),
-        *toyish_subject,
-        *toyish_object,
-        OBJECT,
-        VERBS[verb],
-        *([PAST] if past else []),
-    ]
-    return {"source": " ".join(english), "target": " ".join(toyish)}
+    toyish = [*toyish_object, OBJECT, VERBS[verb], *([PAST] if past else [])]
+    return [_inflected(verb, past, plural), *object_], toyish
 
 
 def _inflected(verb: str, past: bool, plural: bool) -> str:
@@ -93,12 +102,19 @@ def _noun_phrase(rng: random.Random) -> tuple[list[str], list[str], bool]:
     noun = rng.choice(list(NOUNS))
     adjective = rng.choice(list(ADJECTIVES)) if rng.random() < 0.5 else None
     plural, definite = rng.random() < 0.5, rng.random() < 0.5
-    article = "the" if definite else "some" if plural else "a"
+    count = rng.randint(2, LARGEST_NUMERAL) if plural and rng.random() < 0.5 else None
+    article = str(count) if count else "the" if definite else "some" if plural else "a"
     english = [article, *([adjective] if adjective else []), noun + ("s" if plural else "")]
     toyish = [
         NOUNS[noun],
-        *([PLURAL] if plural else []),
+        *([PLURAL] if plural and not count else []),
         *([ADJECTIVES[adjective]] if adjective else []),
-        *([] if definite else [INDEFINITE]),
+        *(_numeral(count) if count else [] if definite else [INDEFINITE]),
     ]
     return english, toyish, plural
+
+
+def _numeral(count: int) -> list[str]:
+    """`count` (1 to 63) in eights."""
+    eights, ones = divmod(count, 8)
+    return [*([TOYISH_DIGITS[eights], EIGHTS] if eights else []), *([TOYISH_DIGITS[ones]] if ones else [])]

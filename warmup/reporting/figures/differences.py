@@ -1,4 +1,4 @@
-"""Forest plot: the difference of warmup and SFT with its confidence interval, a line per test set and metric."""
+"""Forest plot: differences of SFT and other methods with confidence intervals, a line per test set and metric."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _blocks(table: Table) -> list[tuple[str, list[Line]]]:
     for block in table.blocks:
         lines = [line for line in block if line.row.difference is not None]
         if lines:
-            own = table.title if table.of_paper else ""
+            own = table.title if table.of_paper or table.method != "warmup" else ""
             shared = ", ".join(lines[0].labels[:-1])
             found.append((": ".join(part for part in (own, shared) if part), lines))
     return found

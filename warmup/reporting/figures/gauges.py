@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from warmup.reporting.figures.histories import History, logged_keys, seed_curves
 from warmup.reporting.figures.over_steps import BAND, draw_series, finish_axes, subfigure_rows
 from warmup.reporting.figures.panels import Panel
-from warmup.reporting.figures.style import SFT_STYLE, WIDTH, add_legend, extra_height, wrapped
+from warmup.reporting.figures.style import WIDTH, add_legend, extra_height, wrapped
 
 # By the names that they are logged under, without "warmup/".
 GAUGE_TITLES = {
@@ -37,7 +37,7 @@ def gauge_figures(panels: Sequence[Panel], histories: Mapping[Path, History]) ->
     """What the warmup runs logged about their warmups: a figure per experiment, a panel per gauge."""
     figures = []
     for panel in panels:
-        warmups = Panel(panel.title, [one for one in panel.series if one.style is not SFT_STYLE])
+        warmups = Panel(panel.title, [one for one in panel.series if one.runs[0].method == "warmup"])
         keys = sorted(filter(_gauge, logged_keys(warmups.runs, histories)), key=_gauge_order)
         if keys:
             figures.append(_gauges_page(warmups, keys, histories))

@@ -1,4 +1,4 @@
-"""What figures show together: a panel for each experiment, in it SFT and each variant of warmup."""
+"""What figures show together: a panel for each experiment, in it SFT and each variant of the other methods."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from warmup.reporting.figures.style import SFT_STYLE, warmup_style
 from warmup.runs.finding import Run, experiment_words, group_by, variants_of
+from warmup.runs.metrics_records import METHOD_NAMES
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Panel:
-    """One experiment: SFT and each variant of warmup."""
+    """One experiment: SFT and each variant of warmup and of its control."""
 
     title: str
     series: Sequence[Series]
@@ -35,10 +36,10 @@ class Panel:
 def panels_of(runs: Sequence[Run]) -> list[Panel]:
     """A panel per experiment; what tells it from the others of its task and model stands in its title.
 
-    A variant of warmup has one label and style in all of them.
+    A variant of a method has one label and style in all of them.
     """
     groups = group_by(runs, "experiment")
-    variants = variants_of(runs)
+    variants = [(method, *found) for method in METHOD_NAMES if method != "sft" for found in variants_of(runs, method)]
     panels = []
     for experiment, same in groups:
         task, model = experiment["task"], experiment["model"]
@@ -46,9 +47,9 @@ def panels_of(runs: Sequence[Run]) -> list[Panel]:
         detail = experiment_words([others for _, others in alike])[alike.index((experiment, same))]
         sft = [run for run in same if run.method == "sft"]
         series = [Series("SFT", SFT_STYLE, sft)] if sft else []
-        for number, (word, variant, _) in enumerate(variants):
-            seeds = [run for run in same if run.method == "warmup" and run.variant == variant]
-            label = f"warmup, {word}" if word else "warmup"
+        for number, (method, word, variant, _) in enumerate(variants):
+            seeds = [run for run in same if run.method == method and run.variant == variant]
+            label = ", ".join(part for part in (METHOD_NAMES[method], word) if part)
             series += [Series(label, warmup_style(number), seeds)] if seeds else []
         panels.append(Panel(", ".join(part for part in (task, model, detail) if part), series))
     return panels

@@ -7,11 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmup.metrics.registry import score_title
-from warmup.reporting.tables.layout import NO_VALUE
+from warmup.metrics.significance import LEVEL, holm
+from warmup.reporting.tables.layout import NO_VALUE, STAR
 from warmup.reporting.tables.markdown import markdown_text
 from warmup.runs.paired_examples import reversed_gains
 
-SUBSTITUTES = {"own": "its own", "shuffled": "another input's", "empty": "empty"}
+SUBSTITUTES = {
+    "own": "its own",
+    "shuffled": "another input's",
+    "random": "random tokens",
+    "constant": "one for all",
+    "source_start": "source's start",
+    "empty": "empty",
+}
 
 
 @dataclass(frozen=True)
@@ -112,27 +120,44 @@ def _gains(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
 
 def _effects(analyses: Sequence[dict[str, Any]], names: Sequence[str]) -> Grid:
     rows = []
-    for name, a in zip(names, analyses, strict=True):
+    different = _different_from_own(analyses)
+    for number, (name, a) in enumerate(zip(names, analyses, strict=True)):
         found = a["substitution"]
         if found is None:
-            rows.append([name, "not evaluated: run=evaluate checkpoint=RUN/model measures it", *[NO_VALUE] * 4])
+            missing = [NO_VALUE] * (len(SUBSTITUTES) - 1)
+            rows.append([name, "not evaluated: run=evaluate checkpoint=RUN/model measures it", NO_VALUE, *missing])
             continue
-        kinds = found["warmups"]
+        kinds = {kind: found["warmups"].get(kind, {"scores": {}}) for kind in SUBSTITUTES}
         for score in kinds["own"]["scores"]:
-            values = [_fixed(kinds[kind]["scores"].get(score)) if kind in kinds else NO_VALUE for kind in SUBSTITUTES]
-            shares = [_percent(kinds[kind]["changed"]) if kind in kinds else NO_VALUE for kind in ("shuffled", "empty")]
-            rows.append([name, score_title(score), *values, "/".join(shares)])
+            marks = [STAR if (number, kind, score) in different else "" for kind in SUBSTITUTES]
+            values = [_fixed(answered["scores"].get(score)) for answered in kinds.values()]
+            rows.append([name, score_title(score), *map("".join, zip(values, marks, strict=True))])
         if "target_nll" in kinds["own"]:  # runs that were made before it was measured have none
-            values = [_fixed(kinds[kind]["target_nll"]) if kind in kinds else NO_VALUE for kind in SUBSTITUTES]
-            rows.append([name, "target NLL", *values, NO_VALUE])
+            rows.append([name, "target NLL", *(_fixed(answered.get("target_nll")) for answered in kinds.values())])
+        changed = [_percent(kinds[kind].get("changed")) for kind in SUBSTITUTES if kind != "own"]
+        rows.append([name, "answers changed", NO_VALUE, *changed])
     return Grid(
         "Warmups replaced",
-        ["run", "score", *SUBSTITUTES.values(), "answers changed"],
+        ["run", "score", *SUBSTITUTES.values()],
         rows,
-        "Test scores when the model must go on after its own warmup, after another input's, or after an empty one; "
-        "and the share of answers that another's/an empty one changes. Target NLL: nats per token of the reference. "
-        "Over the first 500 examples at most.",
+        "Test scores when the model must go on after its own warmup, after another input's, after as many random "
+        "tokens, after the most frequent of all own warmups, after the first tokens of the source, or after an empty "
+        f"one; the share of answers that each changes. {STAR}: significantly different from its own at {LEVEL}, by the "
+        "paired test of the score that picks the checkpoint, after Holm's correction over the tests of this table. "
+        "Target NLL: nats per token of the reference. Over the first evaluation.substituted_examples, and with one "
+        "warmup of each input.",
     )
+
+
+def _different_from_own(analyses: Sequence[dict[str, Any]]) -> set[tuple[int, str, str]]:
+    """Which analysis, kind and score differ significantly from those of the own warmups."""
+    p_values = {
+        (number, kind, score): p
+        for number, analysis in enumerate(analyses)
+        for kind, answered in ((analysis["substitution"] or {}).get("warmups", {})).items()
+        for score, p in answered.get("p_values", {}).items()
+    }
+    return {key for key, p in zip(p_values, holm([*p_values.values()]), strict=True) if p <= LEVEL}
 
 
 def _percent(share: float | None) -> str:

@@ -86,8 +86,9 @@ def _html(text: object) -> str:
 
 
 def _counts(runs: Sequence[Run], failed: int) -> str:
-    numbers = {METHOD_NAMES[method]: sum(run.method == method for run in runs) for method in METHOD_NAMES}
-    parts = [f"{number} {name} run{'' if number == 1 else 's'}" for name, number in numbers.items()]
+    numbers = {method: sum(run.method == method for run in runs) for method in METHOD_NAMES}
+    shown = {method: number for method, number in numbers.items() if number or method != "pause"}
+    parts = [f"{number} {METHOD_NAMES[method]} run{'' if number == 1 else 's'}" for method, number in shown.items()]
     return ", ".join([*parts, *([f"{failed} failed"] if failed else [])]) + "."
 
 
@@ -186,8 +187,8 @@ def _browser(examples: Sequence[PairedExamples]) -> str:
 
 
 _CONTROLS = """
-<p class="soft">Gain: the example's score with warmup minus its score with SFT. <mark>Marked</mark>: words of the
-warmup that reappear in the reference, in both.</p>
+<p class="soft">Gain: the example's score with warmup (or pause tokens) minus its score with SFT.
+<mark>Marked</mark>: words of the warmup that reappear in the reference, in both.</p>
 <noscript><p>This browser of examples needs JavaScript.</p></noscript>
 <div class="controls">
 <label>Run <select id="run"></select></label>

@@ -5,6 +5,7 @@ from __future__ import annotations
 from warmup.metrics.registry import larger_is_better
 from warmup.reporting.tables.layout import NO_VALUE, STAR, Line, Table
 from warmup.runs.comparison import Cell
+from warmup.runs.metrics_records import METHOD_NAMES
 
 
 def columns(table: Table, p_values: bool = False) -> list[tuple[str, list[str]]]:
@@ -12,7 +13,7 @@ def columns(table: Table, p_values: bool = False) -> list[tuple[str, list[str]]]
     lines = table.lines
     shown = [
         ("SFT", [_mean(line.row.sft) for line in lines]),
-        ("warmup", [_mean(line.row.warmup) for line in lines]),
+        (METHOD_NAMES[table.method], [_mean(line.row.warmup) for line in lines]),
         ("difference", [_difference(line) for line in lines]),
         ("95% CI", [_interval(line) for line in lines]),
         ("p (Holm)", [_corrected_p(line) for line in lines]),

@@ -15,6 +15,7 @@ from warmup.metrics.significance import LEVEL, PairedComparison, holm
 from warmup.reporting.tables.paper import PaperRows, paper_rows
 from warmup.runs.comparison import Comparison, Row, compare_runs
 from warmup.runs.finding import FoundRuns
+from warmup.runs.metrics_records import METHOD_NAMES
 from warmup.runs.paired_tests import add_tests
 
 NOTHING = "No run has finished."
@@ -52,6 +53,7 @@ class Table:
         name: of few plain letters, for a LaTeX label; unique in a report.
         label_names: the titles of the label columns.
         of_paper: whether it is one of the paper's tables, with the paper's differences beside ours.
+        method: the one that is compared with SFT, as a record names it.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Table:
     blocks: Sequence[Sequence[Line]]
     caption: Sequence[str]
     of_paper: bool = False
+    method: str = "warmup"
 
     @property
     def lines(self) -> list[Line]:
@@ -97,14 +100,15 @@ def report_on(found: FoundRuns) -> Report:
 
 
 def lay_out(comparison: Comparison) -> list[Table]:
-    """The paper's tables that these runs fill, then one table of everything else."""
+    """The paper's tables that these runs fill, then one table of everything else, and one of the control."""
     papers = paper_rows(comparison.rows)
     names = _unique([paper.table.name for paper in papers])
     tables = [_paper_table(paper, name) for paper, name in zip(papers, names, strict=True)]
     shown = {id(row) for paper in papers for row in paper.rows.values()}
     others = [row for row in comparison.rows if id(row) not in shown]
-    if others:
-        tables.append(_comparison_table(others, "Other runs" if tables else "SFT against warmup"))
+    for method in dict.fromkeys(row.method for row in sorted(others, key=lambda row: row.method != "warmup")):
+        title = "Other runs" if tables and method == "warmup" else f"SFT against {METHOD_NAMES[method]}"
+        tables.append(_comparison_table([row for row in others if row.method == method], title, method))
     return tables
 
 
@@ -113,13 +117,14 @@ def _unique(names: Sequence[str]) -> list[str]:
     return [name + (f"_{names[:i].count(name) + 1}" if name in names[:i] else "") for i, name in enumerate(names)]
 
 
-def _comparison_table(rows: Sequence[Row], title: str) -> Table:
+def _comparison_table(rows: Sequence[Row], title: str, method: str) -> Table:
     blocks: dict[str, list[Line]] = {}
     for row in rows:
         model = f"{row.model} ({row.detail})" if row.detail else row.model
         line = Line((row.task, model, score_title(row.metric)), row)
         blocks.setdefault(row.label, []).append(line)
-    return _corrected_table("comparison", title, ("task", "model", "metric"), list(blocks.values()))
+    name = "comparison" if method == "warmup" else f"comparison_{method}"
+    return _corrected_table(name, title, ("task", "model", "metric"), list(blocks.values()))
 
 
 def _paper_table(paper: PaperRows, name: str) -> Table:
@@ -148,14 +153,16 @@ def _corrected_table(
     tested = [line.row.test for block in blocks for line in block if line.row.test]
     corrected = dict(zip(map(id, tested), holm([test.p_value for test in tested]), strict=True))
     blocks = [[replace(line, p_value=corrected.get(id(line.row.test))) for line in block] for block in blocks]
-    return Table(name, title, label_names, blocks, _caption(blocks, of_paper), of_paper)
+    method = blocks[0][0].row.method
+    return Table(name, title, label_names, blocks, _caption(blocks, of_paper), of_paper, method)
 
 
 def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
     lines = [line for block in blocks for line in block]
     rows = [line.row for line in lines]
     cells = [cell for row in rows for cell in (row.sft, row.warmup) if cell]
-    text = [f"Difference: mean of warmup minus mean of SFT over the seeds that both have; all scores are {SCALE}."]
+    method = METHOD_NAMES[rows[0].method]
+    text = [f"Difference: mean of {method} minus mean of SFT over the seeds that both have; all scores are {SCALE}."]
     if not all(larger_is_better(row.metric) for row in rows):
         text.append("↓: smaller is better, and a negative difference a gain.")
     counts = {len(cell.values) for cell in cells}
@@ -164,7 +171,7 @@ def _caption(blocks: Sequence[Sequence[Line]], of_paper: bool) -> list[str]:
     elif counts:
         text.append(f"±: sample standard deviation over {'n' if len(counts) > 1 else counts.pop()} seeds.")
     if any(row.seeds[0] != row.seeds[1] and all(row.seeds) for row in rows):
-        text.append("n: seeds of SFT/warmup where the two differ.")
+        text.append(f"n: seeds of SFT/{method} where the two differ.")
     if any(all(row.seeds) and len(row.paired_seeds) < min(row.seeds) for row in rows):
         text.append("n, in brackets: the seeds that both have, where they are fewer.")
     if any(row.chance for row in rows):

@@ -20,7 +20,7 @@ def markdown(report: Report) -> str:
             [*map(markdown_text, line.labels), *(markdown_text(cells[number]) for _, cells in shown)]
             for number, line in enumerate(table.lines)
         ]
-        heading = [] if len(report.tables) == 1 and not table.of_paper else [f"## {markdown_text(table.title)}"]
+        heading = [] if len(report.tables) == 1 and table.name == "comparison" else [f"## {markdown_text(table.title)}"]
         grid = "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
         parts += [*heading, grid, markdown_text(" ".join(table.caption))]
     if not report.tables:

@@ -148,7 +148,7 @@ def paper_rows(rows: Sequence[Row]) -> list[PaperRows]:
     """
     found: dict[Any, list[Row]] = defaultdict(list)
     for row in rows:
-        tables = [paper_table_of(run) for run in row.runs]
+        tables = [paper_table_of(run) for run in row.runs] if row.method == "warmup" else []  # it had no control
         if tables and tables[0] and all(table is tables[0] for table in tables) and row.metric in tables[0].gains:
             found[PAPER_TABLES.index(tables[0]), _shared_key(row, tables[0])].append(row)
     filled = []

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 from transformers import PretrainedConfig
 
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.models.modes import evaluation_mode
 from warmup.studies.benchmark.models import random_backbone
 from warmup.studies.benchmark.steps import ways

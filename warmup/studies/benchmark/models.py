@@ -14,7 +14,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, nearest
-from warmup.models.loading import Backbone
+from warmup.models.backbone import Backbone
 from warmup.models.model_types import family_of
 from warmup.studies.bare_backbone import END_ID, PAD_ID, SEPARATOR_ID, bare_backbone
 from warmup.studies.benchmark.workloads import SIZES

@@ -16,8 +16,8 @@ from warmup.errors import UserError
 from warmup.methods.noise import Noise
 from warmup.methods.scoring import read_targets, weigh_read
 from warmup.methods.warmup import draw_warmups, warmup_step
+from warmup.models.backbone import Backbone
 from warmup.models.families import Model
-from warmup.models.loading import Backbone
 from warmup.models.modes import evaluation_mode
 from warmup.studies.bare_backbone import SEPARATOR_ID
 from warmup.studies.benchmark.without_values import longest_warmups

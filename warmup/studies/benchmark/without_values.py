@@ -13,8 +13,8 @@ from warmup.config.schema import WarmupMethod
 from warmup.methods.noise import Noise
 from warmup.methods.sampling import Warmups, even_weights
 from warmup.methods.warmup import draw_warmups
+from warmup.models.backbone import Backbone
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 
 class ZerosInMainMemory(TorchFunctionMode):

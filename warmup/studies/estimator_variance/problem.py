@@ -16,8 +16,8 @@ from transformers import T5Config, T5ForConditionalGeneration
 from warmup.methods.recognition import shown_target
 from warmup.methods.sampling import Warmups, as_written
 from warmup.methods.scoring import read_warmups, weigh_read
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import IGNORED_LABEL, source_batch
-from warmup.models.loading import Backbone
 from warmup.models.t5 import T5
 from warmup.studies.bare_backbone import END_ID, PAD_ID, SEPARATOR_ID, bare_backbone
 from warmup.studies.naive import naive_scores
