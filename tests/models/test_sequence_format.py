@@ -9,16 +9,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from tokenizers import Tokenizer
 
+from tests.config.test_composition import composed
 from tests.conftest import TEXTS, tiny_backbone
 from tests.saved_model import SETTINGS
+from warmup.command_line import prepare
+from warmup.config.groups import CONF
 from warmup.config.schema import ModelConfig
 from warmup.data.examples import Example
 from warmup.errors import UserError
 from warmup.models.backbone import Backbone
+from warmup.models.configured import SENTINEL, begin_separator, untrained_model
 from warmup.models.encoding import encode_sources
-from warmup.models.loading import SENTINEL, load_pretrained, save
+from warmup.models.loading import load_pretrained, save
 from warmup.models.sequence_format import SequenceFormat
 
 CHAT = (
@@ -94,6 +100,7 @@ def test_a_new_separator_begins_as_a_token_that_pretraining_knows(
 ) -> None:
     folder = pretrained(tmp_path / "m", architecture, None, known)
     backbone = loaded(folder)
+    begin_separator(backbone, None)
     like = backbone.tokenizer.convert_tokens_to_ids(known[0] if known else "</s>")
     for layer in (backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()):
         assert torch.equal(layer.weight[backbone.separator_id], layer.weight[like])
@@ -104,6 +111,29 @@ def test_a_new_separator_begins_as_a_token_that_pretraining_knows(
     again = load_pretrained(str(tmp_path / "again"))  # it is known there, and stays as it is
     expected = backbone.model.get_input_embeddings().weight[backbone.separator_id]
     assert torch.equal(again.model.get_input_embeddings().weight[again.separator_id], expected)
+
+
+def row_of_separator(folder: Path, *overrides: str) -> tuple[Backbone, bool]:
+    """What a training begins with, and whether its separator is embedded like what ends a text."""
+    prepare()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        model = composed("model=tiny_t5", f"model.pretrained={folder}", *overrides)
+    backbone = untrained_model(model, []).backbone
+    table = backbone.model.get_output_embeddings().weight
+    return backbone, torch.equal(table[backbone.separator_id], table[backbone.tokenizer.eos_token_id])
+
+
+def test_only_a_method_that_writes_warmups_begins_its_separator(tmp_path: Path) -> None:
+    """For SFT it would take half the probability of the token that it is like, and split beams."""
+    folder = pretrained(tmp_path / "bart", "bart")
+    assert row_of_separator(folder, "method=warmup")[1] and not row_of_separator(folder, "method=sft")[1]
+    trained = load_pretrained(str(pretrained(tmp_path / "t5", "t5", None, ["<mark>"])))
+    save(trained, tmp_path / "run", replace(SETTINGS, limits=replace(SETTINGS.limits, warmup=None)))
+    assert row_of_separator(tmp_path / "run", "method=warmup")[1]
+    assert not row_of_separator(tmp_path / "run", "method=sft")[1]
+    backbone, same = row_of_separator(tmp_path / "run", "method=warmup", 'model.separator="<mark>"')
+    assert backbone.separator_id == backbone.tokenizer.convert_tokens_to_ids("<mark>") and not same
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class Backbone:
     separator_id: int
     recordings: Recordings = field(default_factory=Recordings)  # of loops that decode
     own_settings: OwnSettings = field(default_factory=OwnSettings)
+    separator_is_new: bool = False  # it was added when the model was loaded: nothing has been learnt of it
     sequence: SequenceFormat = SequenceFormat()  # what stands around source and target, as text
     before_target: tuple[int, ...] = ()  # the separator's other tokens, which follow whether or not it was drawn
     around_source: tuple[list[int], list[int]] | None = None  # tokens; None where the family has its own
@@ -93,12 +94,3 @@ def _of_source(backbone: Backbone, mask: torch.Tensor) -> torch.Tensor:
     before, after = backbone.around_source or ([], [])
     place, count = mask.cumsum(-1) - 1, mask.sum(-1, keepdim=True)
     return mask.bool() & (place >= len(before)) & (place < count - len(after))
-
-
-@torch.no_grad()
-def begin_like(model: Model, token: int, known: int) -> None:
-    """A new token starts where pretraining left a known one: as read, and as predicted."""
-    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
-        layer.weight[token] = layer.weight[known]
-        if getattr(layer, "bias", None) is not None:
-            layer.bias[token] = layer.bias[known]

@@ -7,15 +7,19 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 
-from warmup.config.schema import Config
+import torch
+
+from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Example
-from warmup.models.backbone import Backbone, begin_like
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import add_pause, build_fresh, check_lengths, load_pretrained
 from warmup.models.lora import add_adapters
 from warmup.models.sequence_format import SequenceFormat
+from warmup.models.tokenizers import SEPARATOR
 
 log = logging.getLogger(__name__)
+SENTINEL = "<extra_id_0>"  # which T5 and mT5 know as the mark of what comes next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,9 +57,29 @@ def _pretrained(config: Config) -> Backbone:
     languages = (config.task.source_language, config.task.target_language)
     backbone = load_pretrained(name, config.model.revision, languages, format_of)
     backbone.merge_adapters()
-    if own is not None and own.method == "sft" and backbone.family.is_encoder_decoder:
-        begin_like(backbone.model, backbone.separator_id, backbone.tokenizer.eos_token_id)
+    if isinstance(config.method, WarmupMethod):  # others never write it, and would find it as likely as what it is like
+        begin_separator(backbone, own)
     return backbone
+
+
+@torch.no_grad()
+def begin_separator(backbone: Backbone, own: CheckpointSettings | None) -> None:
+    """Where nothing is learnt of `<sep>`, it starts where training left a known token: as read, and as predicted.
+
+    That is the end of an answer for an encoder-decoder that a run trained by SFT (`own` is what it wrote), whose first
+    warmups then are whole answers; otherwise T5's and mT5's mark of what comes next, or what ends a text.
+    """
+    model, end = backbone.model, backbone.tokenizer.eos_token_id
+    if own is not None and own.method == "sft" and backbone.family.is_encoder_decoder:
+        known = end if backbone.sequence.separator == SEPARATOR else None
+    else:
+        known = backbone.tokenizer.get_vocab().get(SENTINEL, end) if backbone.separator_is_new else None
+    if known is None:
+        return
+    for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+        layer.weight[backbone.separator_id] = layer.weight[known]
+        if getattr(layer, "bias", None) is not None:
+            layer.bias[backbone.separator_id] = layer.bias[known]
 
 
 def trained_model(config: Config, device: str) -> AnsweringModel:

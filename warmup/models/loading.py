@@ -24,7 +24,7 @@ from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, one_line
 from warmup.files import read_json, write_json
-from warmup.models.backbone import Backbone, begin_like
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings, Limits
 from warmup.models.checkpoints import read_checkpoint
 from warmup.models.families import Family, Model
@@ -35,7 +35,6 @@ from warmup.models.sequence_format import SequenceFormat
 from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
-SENTINEL = "<extra_id_0>"  # which T5 and mT5 know as the mark of what comes next
 FormatOf = Callable[[PreTrainedTokenizerBase, Family], SequenceFormat]
 
 
@@ -198,12 +197,10 @@ def _embed_all_tokens(model: Model, tokenizer: PreTrainedTokenizerBase) -> None:
 def _with_separator(
     model: Model, tokenizer: PreTrainedTokenizerBase, family: Family, sequence: SequenceFormat
 ) -> Backbone:
-    known, pretrained = tokenizer.get_vocab(), model.get_input_embeddings().weight.shape[0]
+    is_new, pretrained = SEPARATOR not in tokenizer.get_vocab(), model.get_input_embeddings().weight.shape[0]
     if sequence.separator == SEPARATOR:
         _add_token(tokenizer, SEPARATOR)
     _embed_all_tokens(model, tokenizer)
-    if SEPARATOR in tokenizer.get_vocab().keys() - known.keys():
-        begin_like(model, tokenizer.convert_tokens_to_ids(SEPARATOR), known.get(SENTINEL, tokenizer.eos_token_id))
     for settings in (model.config, model.generation_config):
         settings.pad_token_id = tokenizer.pad_token_id
     separator, *before_target = sequence.separator_ids(tokenizer)
@@ -213,6 +210,7 @@ def _with_separator(
         tokenizer,
         family,
         separator,
+        separator_is_new=is_new and sequence.separator == SEPARATOR,
         sequence=sequence,
         before_target=tuple(before_target),
         around_source=sequence.around_source(tokenizer),
