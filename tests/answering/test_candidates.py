@@ -14,9 +14,10 @@ from warmup.answering.answerer import Answerer
 from warmup.config.schema import EvaluationConfig
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.target_sampling import sample_targets
+from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import decoded_text
-from warmup.models.loading import Backbone, add_pause
+from warmup.models.loading import add_pause
 
 TARGET = 4
 

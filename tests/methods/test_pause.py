@@ -12,8 +12,9 @@ from tests.methods.batch import LABELS, assert_same_gradients, batch_of, gradien
 from tests.methods.oracle import sources_of
 from warmup.config.schema import PauseMethod
 from warmup.methods.sft import sft_loss
+from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
-from warmup.models.loading import Backbone, add_pause
+from warmup.models.loading import add_pause
 from warmup.training.method_model import MethodModel
 
 PAUSES = 3

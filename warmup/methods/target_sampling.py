@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 
 from warmup.methods.noise import Noise, invert
+from warmup.models.backbone import Backbone
 from warmup.models.families import Encoded
-from warmup.models.loading import Backbone
 
 
 @torch.no_grad()

@@ -33,14 +33,14 @@ def encode_sources(backbone: Backbone, examples: Sequence[Example], limit: int, 
     if around := backbone.around_source:
         _check_room(sum(map(len, around)), limit)
     for example in examples:
-        text, closing = source_ids(backbone, example.prompt)
+        text, closing = _source_ids(backbone, example.prompt)
         cut += len(text) + len(closing) > limit
         rows.append(text[: limit - len(closing)] + closing)
     _warn_cut(cut, len(rows), f"{split} sources", "task.max_source_tokens", limit)
     return rows
 
 
-def source_ids(backbone: Backbone, text: str) -> tuple[list[int], list[int]]:
+def _source_ids(backbone: Backbone, text: str) -> tuple[list[int], list[int]]:
     """The tokens of a source, the end of which may be cut at a length limit, and those that always follow them."""
     if backbone.around_source is None:
         return backbone.family.source_ids(backbone.tokenizer, text, backbone.separator_id)

@@ -21,6 +21,7 @@ from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError
 from warmup.files import read_json
 from warmup.metrics.registry import METRICS
+from warmup.models.lora import ADAPTER_FILE
 from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
 from warmup.runs.records import Inputs
@@ -130,7 +131,7 @@ def _models(config: Config) -> dict[str, str]:
 
 def _base_model(folder: Path) -> tuple[str, str | None] | None:
     """Name and revision of the model that a folder of adapters is to be put into; None for other folders."""
-    file = folder / "adapter_config.json"
+    file = folder / ADAPTER_FILE
     if not file.is_file():
         return None
     content = read_json(file)
