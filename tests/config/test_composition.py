@@ -57,7 +57,7 @@ def test_every_choice_composes_and_passes(
     if (group, name) == ("data", "hub"):
         extra = ["task=summarization"]
     files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz"}
-    files |= dict.fromkeys(("svamp", "study_svamp"), "{}.jsonl")
+    files |= dict.fromkeys(("svamp", "study_svamp", "study_sums"), "{}.jsonl")
     if group == "experiment" and name in files:
         monkeypatch.setenv(name.removeprefix("study_").upper(), str(tmp_path))
         for split in ("train", "validation", "test"):
