@@ -47,4 +47,4 @@ def _entry(paired: PairedExamples) -> str:
     run = paired.run
     beside = f", beside {paired.sft.folder.name}" if paired.sft else ""
     cut = f" (the first {MOST_BROWSED})" if len(paired.sources) > MOST_BROWSED else ""
-    return f"{run.task}, {run.model}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"
+    return f"{run.task}, {run.model_name}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"
