@@ -72,12 +72,12 @@ class ShortLabels:
         alike: dict[tuple[str, str], list[tuple[Settings, Sequence[Run]]]] = defaultdict(list)
         for experiment, same in group_by(self.runs, "experiment"):
             alike[same[0].task, same[0].model_name].append((experiment, same))
-        experiments = {}
+        experiments: dict[Any, str] = {}
         for groups in alike.values():
             words = _experiment_words([same for _, same in groups])
-            for (experiment, _), differing in zip(groups, words, strict=True):
-                experiments[sorting_key(experiment)] = legend.short(differing)
-        variants = {}
+            for (settings, _), differing in zip(groups, words, strict=True):
+                experiments[sorting_key(settings)] = legend.short(differing)
+        variants: dict[Any, str] = {}
         for method in METHOD_NAMES:
             found = [variant for variant, _ in group_by([r for r in self.runs if r.method == method], "variant")]
             pairs = sorted(zip(varying(found), found, strict=True), key=lambda pair: natural_order(in_words(pair[0])))

@@ -45,7 +45,7 @@ def in_caption(table: Table, without: Collection[str]) -> list[str]:
     for line in table.lines:
         if line.row.chance:
             levels.setdefault((line.row.task, line.labels[-1]), []).append(line)
-    words = {}
+    words: dict[str, None] = {}
     for (task, metric), lines in levels.items():
         one = len({chance_text(line) for line in lines}) == 1  # one test set: the task says which
         words |= {f"{chance_text(line)} ({task if one else line.row.label}: {metric})": None for line in lines}

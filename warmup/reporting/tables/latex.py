@@ -68,7 +68,7 @@ def _environment() -> Environment:
         keep_trailing_newline=True,
         autoescape=False,  # which is for HTML: finalize does it
     )
-    environment.filters["figures"] = _figures
+    environment.filters["figures"] = _numbers
     return environment
 
 
@@ -133,7 +133,7 @@ def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> dict[s
     }
 
 
-def _figures(cell: str) -> _Latex:
+def _numbers(cell: str) -> _Latex:
     """A cell of figures: a hyphen before a digit is a minus, and the spread is set small."""
     mean, spread, deviation = cell.partition(" ± ")
     text = re.sub(r"-(?=\d)", "$-$", latex_text(mean))
