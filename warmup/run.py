@@ -5,27 +5,29 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from transformers import set_seed
 
 from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
 from warmup.config.cross_checks import run_folders
 from warmup.config.data import needed_splits
+from warmup.config.environment import described
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import Config, LocalData, LoggerConfig, TaskConfig, WarmupMethod
-from warmup.data.examples import Example, Wording
+from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
+from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
+from warmup.display import console, without_secrets
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
-from warmup.metrics.metric import ScoringSettings, Texts
-from warmup.metrics.prediction_files import read_scorable
+from warmup.metrics.metric import ScoringSettings
+from warmup.metrics.prediction_files import read_scorable, with_options
 from warmup.metrics.registry import METRICS, larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
@@ -69,6 +71,11 @@ class Job:
     folder: Path
     overrides: Sequence[str] = ()
     sweep: Path | None = None
+
+    @cached_property
+    def written(self) -> dict[str, Any]:
+        """The configuration as files have it: what the environment gave stands there as an interpolation."""
+        return described(self.composed)
 
     @property
     def device(self) -> str:
@@ -117,7 +124,7 @@ def train_and_evaluate(job: Job) -> None:
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
     dev_scores = dev_scores_of(job, model, splits.validation)
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
+    with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
         training = train_model(job, model, splits.train, dev_scores, wandb)
         if config.run == "all":
             report(job, model, splits, unwritable, training, wandb)
@@ -131,7 +138,7 @@ def evaluate(job: Job) -> None:
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
     record_inputs(job.folder, config, vars(splits))
     unwritable = count_unwritable(model.backbone, vars(splits))
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
+    with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
         report(job, model, splits, unwritable, None, wandb)
 
 
@@ -162,21 +169,11 @@ def score(job: Job) -> None:
     show_scores(job, evaluation)
     FileMetrics(
         task=task_label(config.task),
-        predictions=config.predictions,
-        references=config.references,
-        sources=config.sources,
+        **{key: job.written[key] for key in ("predictions", "references", "sources")},
         examples=len(texts.predictions),
         **scored(evaluation),
     ).write(job.folder)
     log.info("written: %s", job.folder / RunFile.METRICS)
-
-
-def with_options(task: TaskConfig, texts: Texts) -> Texts:
-    """Where the file does not say what there was to choose from, the task's own labels, if the references are those."""
-    options = Wording.from_config(task).option_targets()
-    if texts.options is not None or options is None or not {text.strip() for text in texts.references} <= set(options):
-        return texts
-    return dataclasses.replace(texts, options=[options] * len(texts.references))
 
 
 STAGES: dict[str, Callable[[Job], None]] = {
@@ -194,15 +191,19 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """Show and write all there is to say about the runs in `folders` and below; true if one of them failed.
 
     With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
+
+    Raises:
+        UserError: the metrics of one cannot be read; all else is shown and written.
     """
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
     identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
+    with wandb_run(logger, output, identity, {"runs": [without_secrets(str(folder)) for folder in folders]}) as wandb:
         if wandb:
             log_comparison(wandb, overview.report)
             log_figures(wandb, overview.figures)
             log_files(wandb, "report", overview.page)
+    overview.check_read()
     return overview.failed
 
 
@@ -293,7 +294,7 @@ def report(
     if model.settings.method == "warmup" and job.config.evaluation.substituted_examples:
         substitution_of(job, model, splits.test).write(job.folder)
     metrics = RunMetrics(
-        **labels_of(job.config, model.settings.method),
+        **labels_of(job.config, job.written, model.settings.method),
         overrides=free_overrides(job.overrides),
         selection_metric=job.config.task.selection_metric,
         examples=len(answers),
@@ -327,7 +328,7 @@ def scores_of(job: Job, answers: Sequence[Answer], examples: Sequence[Example]) 
 
 def show_scores(job: Job, evaluation: Evaluation) -> None:
     """Print the scores, and keep each example's own."""
-    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
+    print_scores(evaluation, console())
     SegmentScores(evaluation.segment_scores()).write(job.folder)
 
 

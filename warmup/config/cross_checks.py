@@ -86,6 +86,13 @@ def _check_stage(config: Config) -> None:
             config.checkpoint,
             f"with run=evaluate or run=predict only; to train on from a model, model.pretrained={config.checkpoint}",
         )
+    if config.checkpoint and config.run not in ("evaluate", "predict"):
+        raise wrong_value("checkpoint", config.checkpoint, "with run=evaluate or run=predict only")
+    if config.run == "wandb_report" and config.logger.mode != "online":
+        raise wrong_value("logger.mode", config.logger.mode, "online: run=wandb_report asks wandb's server for a view")
+    for key in ("predictions", "references", "sources"):
+        if getattr(config, key) and config.run != "score":
+            raise wrong_value(key, getattr(config, key), "with run=score only")
     if config.inputs and config.run != "predict":
         raise wrong_value("inputs", config.inputs, "with run=predict only")
     if config.run in ("evaluate", "predict") and not config.checkpoint and not config.model.pretrained:

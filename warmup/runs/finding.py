@@ -99,11 +99,13 @@ class FoundRuns:
     Attributes:
         runs: the finished ones, by path.
         failed: the folder of each failed run and the line that says why.
+        broken: the folders whose metrics cannot be read.
         notes: a line for each folder that cannot be read or is half-written.
     """
 
     runs: list[Run] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -136,6 +138,7 @@ def _add(found: FoundRuns, folder: Path) -> None:
             found.runs.append(_read_run(found, folder, config))
         except UserError as error:
             found.notes.append(f"Left out: {error}.")
+            found.broken.append(folder)
     elif (folder / RunFile.FAILURE).exists():
         found.failed.append((folder, Failure.read(folder).line))
     elif stage in TRAINING_STAGES:
