@@ -30,7 +30,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
-from warmup.config.environment import register_environment
+from warmup.config.environment import environment_digests, register_environment
 from warmup.config.explain import explain_composition
 from warmup.config.facts import Facts
 from warmup.config.schema import Config, LoggerConfig, register
@@ -199,7 +199,7 @@ def _say_that_it_is_done(folder: Path, config: Config, multirun: bool) -> None:
 def _is_done(folder: Path, composed: DictConfig, config: Config) -> bool:
     """Whether `folder` holds this very run, done; raises UserError if it holds another, or one of other inputs."""
     done = finished(folder, composed)
-    refuse_changed_files(folder, config)
+    refuse_changed_files(folder, config, environment_digests(composed))
     return done
 
 

@@ -15,10 +15,9 @@ from transformers import set_seed
 
 from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
-from warmup.config.cross_checks import run_folders
+from warmup.config.cross_checks import run_folders, warn_of_made_up_language
 from warmup.config.data import needed_splits
-from warmup.config.environment import described
-from warmup.config.languages import TOY, language_code
+from warmup.config.environment import described, environment_digests
 from warmup.config.neutral_keys import free_overrides
 from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
 from warmup.data.examples import Example
@@ -78,6 +77,11 @@ class Job:
         return described(self.composed)
 
     @property
+    def given(self) -> dict[str, str]:
+        """Digests of what the environment gave."""
+        return environment_digests(self.composed)
+
+    @property
     def device(self) -> str:
         """`cpu` or `cuda`."""
         device = self.config.device
@@ -119,7 +123,7 @@ def train_and_evaluate(job: Job) -> None:
     check_selection_metric(config.task, [example.target or "" for example in splits.validation])
     set_seed(config.seed)
     model = untrained_model(config, splits.train)
-    record_inputs(job.folder, config, vars(splits))
+    record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
@@ -136,7 +140,7 @@ def evaluate(job: Job) -> None:
     model = trained_model(config, job.device)
     model.settings.check_asked(CheckpointSettings.from_config(config))
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
-    record_inputs(job.folder, config, vars(splits))
+    record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
     with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
         report(job, model, splits, unwritable, None, wandb)
@@ -149,7 +153,7 @@ def predict(job: Job) -> None:
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, model.settings.wording, fields)
-    record_inputs(job.folder, config, {"inputs": examples})
+    record_inputs(job.folder, config, {"inputs": examples}, job.given)
     count_unwritable(model.backbone, {"input": examples})
     answers, seconds = answers_of(job, model, examples, "input")
     if is_main_process():
@@ -164,7 +168,7 @@ def score(job: Job) -> None:
     config = job.config
     assert config.predictions is not None
     texts = with_options(config.task, read_scorable(config.predictions, config.references, config.sources))
-    record_inputs(job.folder, config, {})
+    record_inputs(job.folder, config, {}, job.given)
     evaluation = compute_metrics(config.task.metrics, texts, job.scoring)
     show_scores(job, evaluation)
     FileMetrics(
@@ -213,13 +217,6 @@ def write_beginnings(job: Job) -> None:
         RunConfiguration.of(job.composed).write(job.folder)
         describe_environment(job.device).write(job.folder)
         (job.folder / RunFile.FAILURE).unlink(missing_ok=True)
-
-
-def warn_of_made_up_language(config: Config) -> None:
-    """Scores of the toy translation are of a language that nobody speaks."""
-    task = config.task
-    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
-        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
 
 
 def train_model(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 from pathlib import Path
 
 from warmup.config.facts import Facts
-from warmup.config.languages import TOY, resolve_language
+from warmup.config.languages import TOY, language_code, resolve_language
 from warmup.config.method import WarmupMethod
 from warmup.config.schema import Config
 from warmup.config.templates import check_option_template
 from warmup.errors import UserError, nearest, wrong_value
 from warmup.files import check_file
+
+log = logging.getLogger(__name__)
 
 
 def check_sections(config: Config, facts: Facts) -> None:
@@ -50,6 +53,13 @@ def check_toy_language(config: Config) -> None:
             f"the language of your data (data={config.data.kind}), as task.source_language=de task.target_language=en, "
             "or a preset such as task=translation_de_en",
         )
+
+
+def warn_of_made_up_language(config: Config) -> None:
+    """Scores of the toy translation are of a language that nobody speaks."""
+    task = config.task
+    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
+        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
 
 
 def _check_steps(config: Config) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 from omegaconf import Container, DictConfig, ListConfig, OmegaConf
 from omegaconf.resolvers import oc
 
+from warmup.config.neutral_keys import tells_runs_apart
 from warmup.display import hide
 from warmup.errors import wrong_value
 
@@ -59,6 +61,15 @@ def environment_values(composed: DictConfig) -> dict[str, tuple[str, str]]:
     written = {key: text for key, text in _leaves(described(composed)) if isinstance(text, str) and "${" in text}
     pairs = {key: (text, str(OmegaConf.select(composed, key))) for key, text in written.items()}
     return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def environment_digests(composed: DictConfig) -> dict[str, str]:
+    """Dotted key -> digest of what the environment gave, for keys by which runs differ: no file has the value."""
+    return {
+        key: hashlib.sha256(value.encode("utf-8", "surrogateescape")).hexdigest()
+        for key, (_, value) in environment_values(composed).items()
+        if tells_runs_apart(key)
+    }
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

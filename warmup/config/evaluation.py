@@ -20,7 +20,7 @@ class EvaluationConfig:
     num_warmups: int = number(1, 1, 256)  # M; above 1 they are drawn, and their marginal likelihood picks the answer
     # M of a model without warmups; above 1 they are the greedy target and M - 1 drawn ones, and the likeliest is taken
     num_candidates: int = number(1, 1, 256)
-    substituted_examples: int = number(500, 0, 10**9)  # of the test set, the first; answered again given other warmups
+    substituted_examples: int = number(500, 0)  # of the test set, the first; answered again given other warmups
     length_penalty: float = number(1.0, -10.0, 10.0)
     comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
     bertscore_model: str = "roberta-large"  # hub name or folder

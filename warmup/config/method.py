@@ -68,7 +68,7 @@ class WarmupMethod(MethodConfig):
     entropy_coef: float = number(0.001, 0.0, 100.0)
     # Optimiser steps of plain SFT before the first warmup is sampled. None: half of all for a model built fresh,
     # whose first warmups would be noise, and none for a pretrained one.
-    sft_steps: int | None = number(None, 0, 10**9)
+    sft_steps: int | None = number(None, 0)
 
     def check(self) -> None:
         """As the base class says: refuses combinations whose gradient would be that of nothing."""

@@ -55,6 +55,9 @@ class Run(RunMetrics):
         configuration that evaluates it.
         """
         known = dict(_settings_of(self.config) if self.config else self.overrides.items())
+        for key, digest in self.inputs.items():  # of what the environment gave, where only its name is written
+            if "${" in known.get(key, ""):
+                known[key] += f" ({digest[:DIGITS]})"
         unread = {"method", "trainer"} if self.config.get("run") == "evaluate" else set()
         unread |= {"model"} if self.config.get("checkpoint") else set()
         if known.get("trainer.precision") == "auto" and self.device:  # bfloat16 on CUDA alone
