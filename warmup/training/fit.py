@@ -131,12 +131,7 @@ def _trainer_of(
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[
-            *stopping,
-            KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints),
-            SayDuration(),
-            *callbacks,
-        ],
+        callbacks=[*stopping, keeping, SayDuration(), *callbacks],
     )
     if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
         raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")
