@@ -115,7 +115,7 @@ def error_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"cannot read or write {error.filename}: {error.strerror}"
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or not HydraConfig.initialized():
+    if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
         return str(explain_composition(typed.overrides, typed.multirun, error))
     return one_line(error)

@@ -31,9 +31,9 @@ def first_line(error: BaseException) -> str:
 
 def nearest(word: object, allowed: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the nearest of `allowed`, or the empty string when none is near."""
-    near = [right for right in allowed if len(right) <= LONGEST_WORD]
-    close = difflib.get_close_matches(str(word)[:LONGEST_WORD], near, n=1, cutoff=0.55)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    spelt = {right.lower(): right for right in allowed if len(right) <= LONGEST_WORD}
+    close = difflib.get_close_matches(str(word)[:LONGEST_WORD].lower(), list(spelt), n=1, cutoff=0.55)
+    return f"; did you mean '{spelt[close[0]]}'?" if close else ""
 
 
 def wrong_value(key: str, value: object, allowed: str, suggestion: str = "") -> UserError:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import io
 import logging
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +15,8 @@ from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+
+from warmup.training.interruption import SIGNALS
 
 ROOT = Path(__file__).parents[2]
 LONGEST = 1920  # characters of a terminal of 24 lines of 80
@@ -56,6 +58,7 @@ def command(*words: str, **environment: str) -> Ended:
 def _as_program(words: tuple[str, ...], environment: dict[str, str]) -> Iterator[None]:
     """What a process of its own would begin with, and no trace of it afterwards."""
     argv, variables, folder = sys.argv, dict(os.environ), os.getcwd()
+    signals = {number: signal.getsignal(number) for number in SIGNALS}
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     sys.argv = ["scripts/train.py", *words]
     os.environ.update({"HF_HUB_OFFLINE": "1", **environment})
@@ -66,15 +69,16 @@ def _as_program(words: tuple[str, ...], environment: dict[str, str]) -> Iterator
     finally:
         GlobalHydra.instance().clear()
         HydraConfig.instance().cfg = None
-        for handler in set(logging.getLogger().handlers) - set(handlers):
-            handler.close()
+        for opened in set(logging.getLogger().handlers) - set(handlers):
+            opened.close()
         logging.getLogger().handlers[:] = handlers
         logging.getLogger().setLevel(level)
+        for number, handler in signals.items():
+            signal.signal(number, handler)
         sys.argv = argv
         os.environ.clear()
         os.environ.update(variables)
         os.chdir(folder)
-        gc.collect()
 
 
 def everything_in(folder: Path) -> dict[str, bytes | None]:
