@@ -39,20 +39,20 @@ def described(composed: DictConfig) -> dict[str, Any]:
 
     But for `run`, which says what a folder holds: all its values stand in the documentation.
     """
-    found = {str(key): _described(composed, key) for key in composed}
+    found = {str(key): _written_value(composed, key) for key in composed}
     return {**found, **({"run": composed.run} if "run" in composed else {})}
 
 
-def _described(parent: Container, key: Any) -> Any:
+def _written_value(parent: Container, key: Any) -> Any:
     node: Any = parent._get_node(key)
     reads = _READS[0]
     value = parent[key]
     if _READS[0] > reads:
         return str(node._value())
     if isinstance(value, DictConfig):
-        return {str(inner): _described(value, inner) for inner in value}
+        return {str(inner): _written_value(value, inner) for inner in value}
     if isinstance(value, ListConfig):
-        return [_described(value, place) for place in range(len(value))]
+        return [_written_value(value, place) for place in range(len(value))]
     return value
 
 

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from warmup.data.examples import Example
 
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"}  # weights, configuration, tokenizer
-NOTHING: Mapping[str, str] = MappingProxyType({})
+NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 PART = 1 << 20  # bytes read at a time
 log = logging.getLogger(__name__)
 
 
 def record_inputs(
-    folder: Path, config: Config, examples: Mapping[str, Sequence[Example]], given: Mapping[str, str] = NOTHING
+    folder: Path, config: Config, examples: Mapping[str, Sequence[Example]], given: Mapping[str, str] = NO_DIGESTS
 ) -> None:
     """Write the digests of what this run has read, its `examples` by split among it, into `folder`.
 
@@ -57,7 +57,7 @@ def record_inputs(
         Inputs({**recorded, **found}).write(folder)
 
 
-def refuse_changed_files(folder: Path, config: Config, given: Mapping[str, str] = NOTHING) -> None:
+def refuse_changed_files(folder: Path, config: Config, given: Mapping[str, str] = NO_DIGESTS) -> None:
     """Compare what can be compared without loading anything: files, folders, and cached models of the hub.
 
     Raises:
