@@ -234,4 +234,4 @@ def test_a_folder_is_named_after_what_is_done_in_it(words: list[str], name: str)
         config.hydra.job.num = 2
     HydraConfig.instance().set_config(config)  # what ${hydra:...} is read from
     assert re.fullmatch(rf"outputs/[\d_-]+_{name}", config.hydra.run.dir)
-    assert re.fullmatch(f"2_{name}", config.hydra.sweep.subdir)
+    assert re.fullmatch(f"{name}_[0-9a-f]{{8}}", config.hydra.sweep.subdir)

@@ -24,6 +24,7 @@ from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
 from warmup.training.method_model import MethodModel
+from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import WarmupTrainer
 
@@ -128,7 +129,12 @@ def _trainer_of(
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints), *callbacks],
+        callbacks=[
+            *stopping,
+            KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints),
+            ShowProgress(job.folder),
+            *callbacks,
+        ],
     )
     if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
         raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")

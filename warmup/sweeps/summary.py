@@ -1,0 +1,82 @@
+"""What a sweep says: before its first job which is which; at its end what failed, why, and how to run that again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from warmup.runs.finding import TRAINING_STAGES
+from warmup.runs.lock import owner_of
+from warmup.sweeps.jobs import State, SweptJob
+
+PROGRAM = "python scripts/train.py"
+NEXT_STEPS = """
+What to try next (each run has its own folder in {folder}, with model/, predictions.jsonl and metrics.json):
+  read what a model wrote     less {folder}/*/predictions.jsonl
+  answer a file of your own   python scripts/train.py run=predict checkpoint={folder}/RUN/model inputs=FILE
+  see every choice            python scripts/train.py --help
+"""
+
+
+def count_jobs(number: int) -> str:
+    """`1 job`, `2 jobs`."""
+    return f"{number} job{'' if number == 1 else 's'}"
+
+
+def print_plan(folder: Path, jobs: Mapping[SweptJob, State]) -> None:
+    """A line for each job."""
+    counts = Counter(jobs.values())
+    print(
+        f"{folder}: {count_jobs(len(jobs))}: {', '.join(f'{counts[state]} {state}' for state in State if counts[state])}"
+    )
+    for job, state in jobs.items():
+        owner = f" ({owner_of(job.folder)})" if state == State.UNDER_WAY else ""
+        print(f"  {state}{owner}: {job.subdir}", flush=True)
+
+
+def print_failures(failed: Mapping[SweptJob, str], jobs: int, config: DictConfig) -> None:
+    """What failed, why, and the command that runs just that again, on standard error."""
+    lines = [f"{len(failed)} of {count_jobs(jobs)} failed:"]
+    lines += [f"  {job.subdir}: {reason}" for job, reason in failed.items()]
+    options = [word for word in sys.argv[1:] if word.startswith("-") and word not in ("-m", "--multirun")]
+    hydra = [word for word in config.hydra.overrides.hydra if not word.startswith("hydra.mode=")]
+    if not any(word.startswith("hydra.sweep.dir=") for word in hydra):
+        hydra.append(f"hydra.sweep.dir={config.hydra.sweep.dir}")
+    again = together([job.overrides for job in failed])
+    words = ["-m", *options, *(again or config.hydra.overrides.task), *hydra]
+    lines += ["to run just these again (what is done is left as it is):", f"  {PROGRAM} {shlex.join(words)}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def together(jobs: Sequence[Sequence[str]]) -> list[str] | None:
+    """The overrides of a sweep over exactly these jobs; None where they are no product of values."""
+    values: dict[str, list[str]] = {}
+    for job in jobs:
+        for word in job:
+            key, _, value = word.partition("=")
+            if value not in values.setdefault(key, []):
+                values[key].append(value)
+    if prod(map(len, values.values())) != len(jobs):
+        return None
+    every = {
+        tuple(f"{key}={value}" for key, value in zip(values, chosen, strict=True))
+        for chosen in product(*values.values())
+    }
+    return [f"{key}={','.join(found)}" for key, found in values.items()] if every == set(map(tuple, jobs)) else None
+
+
+def compare_jobs(jobs: Sequence[SweptJob], folder: Path, config: DictConfig) -> None:
+    """The comparison of the jobs that have scores, written into the sweep's folder; nothing where none has."""
+    scored = [job.folder for job in jobs if job.config.run in TRAINING_STAGES and job.folder.is_dir()]
+    if scored:
+        from warmup.run import compare  # here, so that a sweep is checked before torch is loaded
+
+        compare(scored, folder, OmegaConf.to_object(config.logger))
+        print(NEXT_STEPS.format(folder=folder))
