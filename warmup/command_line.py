@@ -34,6 +34,7 @@ from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
 from warmup.runs.lock import writing
 from warmup.runs.records import Failure, RunConfiguration
+from warmup.training.interruption import INTERRUPTION, Interrupted
 from warmup.training.processes import is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
@@ -106,11 +107,13 @@ def one_line_errors() -> Iterator[None]:
     """End with one line on standard error and a status that is not 0; with HYDRA_FULL_ERROR=1, with the traceback."""
     os.environ[FULL_ERROR] = "1"  # Hydra then hands its exceptions on instead of printing them
     try:
+        INTERRUPTION.listen()
         _check_options()
         yield
-    except KeyboardInterrupt:
-        print(f"interrupted{_how_to_go_on()}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        if is_main_process():
+            print(INTERRUPTION.line(stop), file=sys.stderr)
+        sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             raise
@@ -119,16 +122,6 @@ def one_line_errors() -> Iterator[None]:
     finally:
         if not ASKED_FOR_TRACEBACK:
             os.environ.pop(FULL_ERROR, None)
-
-
-def _how_to_go_on() -> str:
-    if not HydraConfig.initialized():
-        return ""
-    hydra_config = HydraConfig.get()
-    folder = f"hydra.run.dir={os.path.relpath(hydra_config.runtime.output_dir)}"
-    if hydra_config.mode == RunMode.MULTIRUN:
-        folder = f"hydra.sweep.dir={os.path.relpath(hydra_config.sweep.dir)}"
-    return f": the same command with {folder} goes on from the last checkpoint"
 
 
 def error_line(error: Exception) -> str:
@@ -153,15 +146,16 @@ def _check_options() -> None:
 def run_job(composed: DictConfig) -> None:
     """One run; its failure is written down where the folder is its own, and ends the program."""
     folder = Path(HydraConfig.get().runtime.output_dir)
-    resumed = (folder / RunFile.CONFIG).exists()
+    is_new = not (folder / RunFile.CONFIG).exists()
     try:
         carry_out(composed)
     except Exception:
+        if is_new and is_main_process() and folder.is_dir():
+            remove_if_nothing_was_done(folder)
         with one_line_errors():
             raise
-    finally:
-        if is_main_process() and folder.is_dir() and not resumed:
-            remove_if_nothing_was_done(folder)
+    if is_new and composed.run == "status":
+        remove_if_nothing_was_done(folder)
 
 
 def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -> None:
@@ -177,6 +171,10 @@ def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # also with hydra.job.chdir: relative paths are those of the command
     folder = Path(hydra_config.runtime.output_dir)
+    multirun = hydra_config.mode == RunMode.MULTIRUN
+    INTERRUPTION.listen()  # a launcher may have begun this job in a process of its own
+    shared = f"hydra.sweep.dir={os.path.relpath(hydra_config.sweep.dir)}"
+    INTERRUPTION.folder = shared if multirun else f"hydra.run.dir={os.path.relpath(folder)}"
     log_file = folder / RunFile.LOG
     log_is_new = log_file.is_file() and not log_file.stat().st_size
     ours = False
@@ -189,7 +187,7 @@ def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -
                 return
             with _failures_written(folder):
                 if done:
-                    _say_that_it_is_done(folder, config, hydra_config.mode == RunMode.MULTIRUN)
+                    _say_that_it_is_done(folder, config, multirun)
                 else:
                     _begin(config, composed, hydra_config)
     except Exception:

@@ -27,6 +27,7 @@ from warmup.runs.sweep_plan import SweepPlan
 from warmup.sweeps.jobs import State, SweptJob, plan_jobs
 from warmup.sweeps.summary import compare_jobs, count_jobs, print_failures, print_plan
 from warmup.sweeps.task import Outcome, Result, SweepTask, failure_since
+from warmup.training.interruption import INTERRUPTION
 
 LOOK = 1.0  # seconds between two looks at the jobs of other processes
 
@@ -121,6 +122,7 @@ class GridSweeper(Sweeper):
         """Run what is not done, compare, and end with a status that is not 0 if and only if a job failed."""
         assert self.config is not None and self.hydra_context is not None
         folder = Path(self.config.hydra.sweep.dir)
+        INTERRUPTION.folder = f"hydra.sweep.dir={os.path.relpath(folder)}"
         jobs = {job: job.state for job in self.plan(arguments)}
         print_plan(folder, jobs)
         SweepPlan({job.subdir: " ".join(job.overrides) for job in jobs}).write(folder)

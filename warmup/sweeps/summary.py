@@ -33,9 +33,8 @@ def count_jobs(number: int) -> str:
 def print_plan(folder: Path, jobs: Mapping[SweptJob, State]) -> None:
     """A line for each job."""
     counts = Counter(jobs.values())
-    print(
-        f"{folder}: {count_jobs(len(jobs))}: {', '.join(f'{counts[state]} {state}' for state in State if counts[state])}"
-    )
+    found = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    print(f"{folder}: {count_jobs(len(jobs))}: {found}")
     for job, state in jobs.items():
         owner = f" ({owner_of(job.folder)})" if state == State.UNDER_WAY else ""
         print(f"  {state}{owner}: {job.subdir}", flush=True)
