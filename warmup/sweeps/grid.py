@@ -25,7 +25,7 @@ from warmup.runs.lock import Watch, owner_of
 from warmup.runs.records import Failure
 from warmup.runs.sweep_plan import SweepPlan
 from warmup.sweeps.jobs import State, SweptJob, plan_jobs
-from warmup.sweeps.summary import compare_jobs, count_jobs, print_failures, print_plan
+from warmup.sweeps.summary import arguments_for, compare_jobs, count_jobs, print_failures, print_plan
 from warmup.sweeps.task import Outcome, Result, SweepTask, failure_since
 from warmup.training.interruption import INTERRUPTION
 
@@ -133,7 +133,7 @@ class GridSweeper(Sweeper):
             compare_jobs([*jobs], folder, self.config)
         finally:
             if runner.failed:
-                print_failures(runner.failed, len(jobs), self.config)
+                print_failures(runner.failed, len(jobs), arguments_for([*runner.failed], self.config))
         if runner.failed:
             sys.exit(1)
         print(f"{folder}: {count_jobs(len(jobs))} done")

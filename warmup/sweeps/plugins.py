@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import sys
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from warmup.sweeps.grid import GridSweeper
+from warmup.sweeps.optuna_search import OptunaSweeper
 
 
 def register_sweepers() -> None:
-    """Under the names that conf/hydra/sweeper has."""
+    """The grid as what `-m` means, in the place of Hydra's own; the search as conf/hydra/sweeper has it."""
     sys.modules[GridSweeper.__module__] = sys.modules[__name__]
-    Plugins.instance().register(GridSweeper)
+    for sweeper in (GridSweeper, OptunaSweeper):
+        Plugins.instance().register(sweeper)
+    grid = {"_target_": f"{GridSweeper.__module__}.GridSweeper", "max_batch_size": None, "params": None}
+    ConfigStore.instance().store(group="hydra/sweeper", name="basic", node=grid, provider="warmup")

@@ -40,18 +40,23 @@ def print_plan(folder: Path, jobs: Mapping[SweptJob, State]) -> None:
         print(f"  {state}{owner}: {job.subdir}", flush=True)
 
 
-def print_failures(failed: Mapping[SweptJob, str], jobs: int, config: DictConfig) -> None:
-    """What failed, why, and the command that runs just that again, on standard error."""
+def print_failures(failed: Mapping[SweptJob, str], jobs: int, again: Sequence[str]) -> None:
+    """What failed, why, and the command that runs just that again (its arguments are `again`), on standard error."""
     lines = [f"{len(failed)} of {count_jobs(jobs)} failed:"]
     lines += [f"  {job.subdir}: {reason}" for job, reason in failed.items()]
-    options = [word for word in sys.argv[1:] if word.startswith("-") and word not in ("-m", "--multirun")]
+    lines += ["to run just these again (what is done is left as it is):", f"  {PROGRAM} {shlex.join(again)}"]
+    print("\n".join(lines), file=sys.stderr, flush=True)
+
+
+def arguments_for(jobs: Sequence[SweptJob], config: DictConfig) -> list[str]:
+    """The arguments that run just `jobs` of a grid; where they are no product, all of it, which skips the rest."""
+    options = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
+    while options and "=" in options[-1] and not options[-1].startswith("-"):  # overrides stand behind the options
+        options.pop()
     hydra = [word for word in config.hydra.overrides.hydra if not word.startswith("hydra.mode=")]
     if not any(word.startswith("hydra.sweep.dir=") for word in hydra):
         hydra.append(f"hydra.sweep.dir={config.hydra.sweep.dir}")
-    again = together([job.overrides for job in failed])
-    words = ["-m", *options, *(again or config.hydra.overrides.task), *hydra]
-    lines += ["to run just these again (what is done is left as it is):", f"  {PROGRAM} {shlex.join(words)}"]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    return ["-m", *options, *(together([job.overrides for job in jobs]) or config.hydra.overrides.task), *hydra]
 
 
 def together(jobs: Sequence[Sequence[str]]) -> list[str] | None:
