@@ -71,7 +71,8 @@ def test_every_choice_composes_and_passes(
 
 
 def test_the_groups_are_those_that_users_were_promised() -> None:
-    assert {"task", "data", "model", "method", "trainer", "evaluation", "logger", "experiment", "paper"} == set(GROUPS)
+    searched = {"experiment", "hparams_search", "paper"}
+    assert {"task", "data", "model", "method", "trainer", "evaluation", "logger", *searched} == set(GROUPS)
     assert {"toy", "local", "hub"} == set(GROUPS["data"])
     assert {"sft", "warmup", "warmup_quoting", "warmup_calculating", "pause"} == set(GROUPS["method"])
     assert len([name for name in GROUPS["task"] if name.startswith("translation_")]) == 8

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from tests.test_train_command import ROOT, TINY, command
+from warmup.runs.lock import owner_of
 
 SFT = [*TINY, "method=sft"]
 SLOW = [word for word in SFT if not word.startswith("trainer.")] + [
@@ -118,3 +119,22 @@ def test_the_children_of_a_killed_parent_end_and_leave_their_jobs_to_the_next(tm
     assert len(record) == 2
     shown = command("run=status", f"runs={tmp_path}/s", f"hydra.run.dir={tmp_path}/status")
     assert "2 running" in shown.stdout or "2 stopped" in shown.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_a_job_that_its_cluster_takes_back_saves_and_is_handed_in_again(number: int, tmp_path: Path) -> None:
+    steps = ["trainer.max_steps=60", "trainer.evaluate_every=60"]
+    words = [*[word for word in SFT if not word.startswith("trainer.")], *steps, f"hydra.sweep.dir={tmp_path}/s"]
+    terminal = started("-m", *words, "hydra/launcher=submitit_local", "hydra.launcher.timeout_min=10")
+    wait_for(lambda: list((tmp_path / "s").glob("*/.progress.json")))
+    (run,) = (path.parent for path in (tmp_path / "s").glob("*/.progress.json"))
+    owner = owner_of(run)
+    assert owner is not None
+    os.kill(owner.process, number)
+    out, err = terminal.communicate(timeout=300)
+    assert terminal.returncode == 0, out + err
+    log = (run / "train.log").read_text()
+    assert log.count("resuming from") == 1 and log.count("trained 60 steps") == 1
+    assert (run / "metrics.json").is_file() and not (run / "error.txt").exists()
+    said = "".join(path.read_text() for path in (tmp_path / "s" / ".submitit").rglob("*.err"))
+    assert "Requeued job" in said and "Traceback" not in said

@@ -67,16 +67,16 @@ class JobRunner:
         """After a launcher broke: what is left goes on, each job that may have been the reason by itself."""
         found = {job: self._found(job) for job in jobs}
         suspects = [job for job in jobs if found[job] is None and owner_of(job.folder)]
-        if len(jobs) == 1 and found[jobs[0]] is None:
+        rest = [job for job in jobs if found[job] is None and job not in suspects]
+        if len(rest) == len(jobs):
+            raise error  # not one job had begun: it is the launcher
+        if len(jobs) == 1 and suspects:
             reason = f"its process ended: {one_line(error)}"
             if jobs[0].folder.is_dir():
                 Failure(reason).write(jobs[0].folder)
             return [Outcome(Result.FAILED, reason)]
         for job in suspects:
             (found[job],) = self._launch([job])
-        rest = [job for job in jobs if found[job] is None]
-        if not suspects and len(rest) == len(jobs):
-            raise error  # not one job had begun: it is the launcher
         found.update(zip(rest, self._launch(rest), strict=True))
         return [outcome for outcome in found.values() if outcome]
 
@@ -151,7 +151,11 @@ class GridSweeper(Sweeper):
         swept = [f"{key}={value}" for key, value in self.params.items()]
         overrides = OverridesParser.create(loader).parse_overrides([*swept, *arguments])
         for override in overrides:
-            if override.is_sweep_override() and override.is_discrete_sweep() and not list(override.sweep_iterator()):
+            if override.is_interval_sweep():
+                raise UserError(
+                    f"{override.input_line!r} has no end of values: hydra/sweeper=optuna looks for good ones"
+                )
+            if override.is_sweep_override() and not list(override.sweep_iterator()):
                 raise UserError(f"{override.input_line!r} names no value: nothing is to be run")
         (jobs,) = BasicSweeper.split_arguments(overrides, None)
         return plan_jobs(loader, self.config, jobs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from hydra.core.config_store import ConfigStore
@@ -9,10 +10,12 @@ from hydra.core.plugins import Plugins
 
 from warmup.sweeps.grid import GridSweeper
 from warmup.sweeps.optuna_search import OptunaSweeper
+from warmup.sweeps.task import PREEMPTION
 
 
 def register_sweepers() -> None:
     """The grid as what `-m` means, in the place of Hydra's own; the search as conf/hydra/sweeper has it."""
+    os.environ.setdefault(PREEMPTION, "USR1")  # which a training listens to; submitit's own choice is USR2
     sys.modules[GridSweeper.__module__] = sys.modules[__name__]
     for sweeper in (GridSweeper, OptunaSweeper):
         Plugins.instance().register(sweeper)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
@@ -17,8 +20,10 @@ from warmup.command_line import carry_out, error_line
 from warmup.runs.file_names import RunFile
 from warmup.runs.lock import FolderTaken
 from warmup.runs.records import Failure
+from warmup.training.interruption import Interrupted
 
 PARENT_CHECK = 1.0  # seconds
+PREEMPTION = "SUBMITIT_PREEMPT_SIGNAL"  # the variable that says which signal submitit asks its cluster for
 
 
 class Result(StrEnum):
@@ -52,17 +57,30 @@ class SweepTask:
     def __call__(self, composed: DictConfig) -> Outcome:
         """Do the job, unless somebody else does or has failed at it since this sweep began."""
         end_with_parent(self.starter)
+        requeue = _submitits_handler()
         folder = Path(HydraConfig.get().runtime.output_dir)
         try:
             carry_out(composed, lambda: failure_since(folder, self.since) is None)
         except FolderTaken:
             return Outcome(Result.TAKEN)
+        except Interrupted as stop:  # behind a saved step
+            if requeue is None:
+                raise
+            requeue(stop.status - 128, None)  # which ends this process with a status of its own
         except Exception as error:
             line = error_line(error)
             print(f"error: {folder.name}: {line}", file=sys.stderr, flush=True)
             return Outcome(Result.FAILED, line)
         failure = failure_since(folder, self.since)
         return Outcome(Result.FAILED, failure.line) if failure else Outcome(Result.DONE)
+
+
+def _submitits_handler() -> Callable[[int, Any], Any] | None:
+    """What submitit does when its cluster takes a job back: hand it in again. None where submitit did not start it."""
+    if "SUBMITIT_EXECUTOR" not in os.environ:
+        return None
+    found = signal.getsignal(getattr(signal, f"SIG{os.environ[PREEMPTION]}"))
+    return found if callable(found) else None
 
 
 def failure_since(folder: Path, since: float) -> Failure | None:
