@@ -153,7 +153,7 @@ class GridSweeper(Sweeper):
         for override in overrides:
             if override.is_interval_sweep():
                 raise UserError(
-                    f"{override.input_line!r} has no end of values: hydra/sweeper=optuna looks for good ones"
+                    f"{override.input_line!r} is no list of values: hydra/sweeper=optuna looks for good ones"
                 )
             if override.is_sweep_override() and not list(override.sweep_iterator()):
                 raise UserError(f"{override.input_line!r} names no value: nothing is to be run")
