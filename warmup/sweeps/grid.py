@@ -24,7 +24,7 @@ from warmup.files import write_text
 from warmup.runs.lock import Watch, owner_of
 from warmup.runs.records import Failure
 from warmup.runs.sweep_plan import SweepPlan
-from warmup.sweeps.jobs import State, SweptJob, plan_jobs
+from warmup.sweeps.jobs import State, SweptJob, plan_jobs, typed_overrides
 from warmup.sweeps.summary import arguments_for, compare_jobs, count_jobs, print_failures, print_plan
 from warmup.sweeps.task import Outcome, Result, SweepTask, failure_since
 from warmup.training.interruption import INTERRUPTION
@@ -145,7 +145,7 @@ class GridSweeper(Sweeper):
             UserError: there is none, or one of them is wrong.
         """
         assert self.config is not None and self.hydra_context is not None
-        if any(text.startswith("hydra.run.dir=") for text in self.config.hydra.overrides.hydra):
+        if any(text.startswith("hydra.run.dir=") for text in typed_overrides(self.config, "hydra")):
             raise UserError("hydra.run.dir is of a single run; the folder of a multirun is hydra.sweep.dir=FOLDER")
         loader = self.hydra_context.config_loader
         swept = [f"{key}={value}" for key, value in self.params.items()]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from warmup.command_line import FACTS, is_done
 from warmup.config.checks import check
@@ -105,6 +105,13 @@ def _plan_job(loader: ConfigLoader, config: DictConfig, overrides: Sequence[str]
     checked = check(own, FACTS)
     subdir = str(composed.hydra.sweep.subdir)
     return SweptJob(number, tuple(overrides), Path(composed.hydra.sweep.dir, subdir), subdir, own, checked)
+
+
+def typed_overrides(config: DictConfig, kind: str) -> list[str]:
+    """Of the command line, those of the "task" or of "hydra", with their interpolations as they were typed."""
+    words = OmegaConf.to_container(config.hydra.overrides[kind], resolve=False)
+    assert isinstance(words, list)
+    return words
 
 
 def _refuse_jobs_alike(jobs: Sequence[SweptJob]) -> None:

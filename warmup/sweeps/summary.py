@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from warmup.runs.finding import TRAINING_STAGES
 from warmup.runs.lock import owner_of
-from warmup.sweeps.jobs import State, SweptJob
+from warmup.sweeps.jobs import State, SweptJob, typed_overrides
 
 PROGRAM = "python scripts/train.py"
 NEXT_STEPS = """
@@ -53,10 +53,10 @@ def arguments_for(jobs: Sequence[SweptJob], config: DictConfig) -> list[str]:
     options = [word for word in sys.argv[1:] if word not in ("-m", "--multirun")]
     while options and "=" in options[-1] and not options[-1].startswith("-"):  # overrides stand behind the options
         options.pop()
-    hydra = [word for word in config.hydra.overrides.hydra if not word.startswith("hydra.mode=")]
+    hydra = [word for word in typed_overrides(config, "hydra") if not word.startswith("hydra.mode=")]
     if not any(word.startswith("hydra.sweep.dir=") for word in hydra):
         hydra.append(f"hydra.sweep.dir={config.hydra.sweep.dir}")
-    return ["-m", *options, *(together([job.overrides for job in jobs]) or config.hydra.overrides.task), *hydra]
+    return ["-m", *options, *(together([job.overrides for job in jobs]) or typed_overrides(config, "task")), *hydra]
 
 
 def together(jobs: Sequence[Sequence[str]]) -> list[str] | None:
