@@ -64,15 +64,15 @@ def first_difference(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> str |
 
 def digest_of_numbers(config: Mapping[Any, Any]) -> str:
     """Eight digits that stand for all of a resolved configuration that changes what a run finds."""
-    return hashlib.sha256(json.dumps(sorted(_numbers(config)), default=str).encode()).hexdigest()[:8]
+    return hashlib.sha256(json.dumps(sorted(_counted_values(config)), default=str).encode()).hexdigest()[:8]
 
 
-def _numbers(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _counted_values(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in node.items():
         key = f"{prefix}{name}"
         if is_neutral(key) and key not in ABOUT:
             continue
         if isinstance(value, Mapping) and value:
-            yield from _numbers(value, f"{key}.")
+            yield from _counted_values(value, f"{key}.")
         else:
             yield key, repr(ONE_STAGE.get(str(value), value) if key == "run" else value)

@@ -17,7 +17,7 @@ from warmup.runs.records import plain_line
 from warmup.runs.status import RunStatus, Standing, find_statuses
 
 RENEWED_EVERY = 2.0  # seconds
-COLOURS = {
+STANDING_COLOURS = {
     Standing.RUNNING: "cyan",
     Standing.WAITING: "dim",
     Standing.STOPPED: "yellow",
@@ -50,7 +50,7 @@ def _table(statuses: Sequence[RunStatus]) -> Table:
     for status in statuses:
         table.add_row(
             Text(plain_line(status.folder)),
-            Text(status.standing, COLOURS[status.standing]),
+            Text(status.standing, STANDING_COLOURS[status.standing]),
             *_progress_cells(status),
             Text(status.detail),
         )

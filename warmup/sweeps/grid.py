@@ -102,7 +102,7 @@ class JobRunner:
         return []
 
 
-def _batches(jobs: list[SweptJob], size: int | None) -> list[list[SweptJob]]:
+def _in_batches(jobs: list[SweptJob], size: int | None) -> list[list[SweptJob]]:
     size = size or len(jobs) or 1
     return [jobs[first : first + size] for first in range(0, len(jobs), size)]
 
@@ -127,7 +127,7 @@ class GridSweeper(Sweeper):
         print_plan(folder, jobs)
         SweepPlan({job.subdir: " ".join(job.overrides) for job in jobs}).write(folder)
         runner = JobRunner(self.hydra_context, self.config)
-        for batch in _batches([job for job in jobs if jobs[job] != State.DONE], self.max_batch_size):
+        for batch in _in_batches([job for job in jobs if jobs[job] != State.DONE], self.max_batch_size):
             runner.run(batch)
         try:
             compare_jobs([*jobs], folder, self.config)

@@ -121,10 +121,12 @@ def _refuse_jobs_alike(jobs: Sequence[SweptJob]) -> None:
         for key in (RunConfiguration.of(job.composed).text, os.path.abspath(job.folder)):
             first = seen.setdefault(key, job)
             if first is not job:
-                raise UserError(f"jobs {_named(first, jobs)} and {_named(job, jobs)} {_trouble(first, job)}")
+                raise UserError(
+                    f"jobs {_job_in_words(first, jobs)} and {_job_in_words(job, jobs)} {_trouble(first, job)}"
+                )
 
 
-def _named(job: SweptJob, jobs: Sequence[SweptJob]) -> str:
+def _job_in_words(job: SweptJob, jobs: Sequence[SweptJob]) -> str:
     swept = [word for word in job.overrides if any(word not in other.overrides for other in jobs)]
     return f"{job.number} ({' '.join(swept or job.overrides)})"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from warmup.config.schema import LoggerConfig
 from warmup.runs.finding import TRAINING_STAGES
 from warmup.runs.lock import owner_of
 from warmup.sweeps.jobs import State, SweptJob, typed_overrides
@@ -82,5 +83,7 @@ def compare_jobs(jobs: Sequence[SweptJob], folder: Path, config: DictConfig) -> 
     if scored:
         from warmup.run import compare  # here, so that a sweep is checked before torch is loaded
 
-        compare(scored, folder, OmegaConf.to_object(config.logger))
+        logger = OmegaConf.to_object(config.logger)
+        assert isinstance(logger, LoggerConfig)
+        compare(scored, folder, logger)
         print(NEXT_STEPS.format(folder=folder))
