@@ -79,7 +79,7 @@ def _submitits_handler() -> Callable[[int, Any], Any] | None:
     """What submitit does when its cluster takes a job back: hand it in again. None where submitit did not start it."""
     if "SUBMITIT_EXECUTOR" not in os.environ:
         return None
-    found = signal.getsignal(getattr(signal, f"SIG{os.environ[PREEMPTION]}"))
+    found = signal.getsignal(getattr(signal, f"SIG{os.environ.get(PREEMPTION, 'USR2')}"))
     return found if callable(found) else None
 
 
