@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
+import shutil
 import sys
 import traceback
 import warnings
@@ -12,22 +14,26 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 from hydra._internal.utils import get_args_parser  # no public way tells options from overrides as Hydra does
 from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
+from warmup.config.environment import environment_digests, register_environment
 from warmup.config.explain import explain_composition
 from warmup.config.facts import Facts
 from warmup.config.neutral_keys import digest_of_numbers
 from warmup.config.schema import Config, register
-from warmup.errors import UserError, one_line
+from warmup.display import say_error, without_secrets
+from warmup.errors import UserError, one_line, wrong_value
 from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
@@ -39,6 +45,7 @@ from warmup.training.processes import is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
 FACTS = Facts(METRICS)
+ABOUT_OTHERS = ("tables", "status")  # stages without results of their own to lose
 FULL_ERROR = "HYDRA_FULL_ERROR"
 ASKED_FOR_TRACEBACK = os.environ.get(FULL_ERROR) == "1"
 
@@ -89,7 +96,7 @@ def _folder_name(run: str, task: str, model: str, method: str, seed: int) -> str
         name = f"{task}_{model}_{method}_seed{seed}"
     else:
         name = f"{run}_{task}" if run in ("evaluate", "score") else str(run)
-    return name.replace("/", "_")
+    return re.sub(r"[/${}]+", "_", without_secrets(name))
 
 
 def _sweep_name(experiment: str | None) -> str:
@@ -112,12 +119,12 @@ def one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         if is_main_process():
-            print(INTERRUPTION.line(stop), file=sys.stderr)
+            say_error(INTERRUPTION.line(stop))
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             raise
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        say_error(f"error: {error_line(error)}")
         sys.exit(2)
     finally:
         if not ASKED_FOR_TRACEBACK:
@@ -130,7 +137,7 @@ def error_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"cannot read or write {error.filename}: {error.strerror}"
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or not HydraConfig.initialized():
+    if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
         return str(explain_composition(typed.overrides, typed.multirun, error))
     return one_line(error)
@@ -138,7 +145,15 @@ def error_line(error: Exception) -> str:
 
 def _check_options() -> None:
     """Hydra's own answer to a misspelt option is a screenful."""
-    _, unknown = get_args_parser().parse_known_args()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists what there is")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    known, unknown = parser.parse_known_args()
+    if known.experimental_rerun:
+        raise UserError("--experimental-rerun reads a pickle, which may run anything: give the run's command again")
     if unknown:
         raise UserError(f"there is no option {unknown[0]!r}: values are given as key=value; --help lists what there is")
 
@@ -168,6 +183,7 @@ def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -
         FolderTaken: another process is at it.
         Exception: whatever else ended it.
     """
+    register_environment()  # in joblib's processes nobody has yet
     hydra_config = HydraConfig.get()
     os.chdir(hydra_config.runtime.cwd)  # also with hydra.job.chdir: relative paths are those of the command
     folder = Path(hydra_config.runtime.output_dir)
@@ -181,11 +197,11 @@ def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -
     try:
         config = check(composed, FACTS)
         with writing(folder) if is_main_process() else nullcontext():
-            done = config.run not in ("tables", "status") and is_done(folder, composed, config)
+            done = config.run not in ABOUT_OTHERS and is_done(folder, composed, config)
             ours = True
             if not wanted():
                 return
-            with _failures_written(folder):
+            with _failures_written(folder, config.run):
                 if done:
                     _say_that_it_is_done(folder, config, multirun)
                 else:
@@ -197,12 +213,12 @@ def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -
 
 
 @contextmanager
-def _failures_written(folder: Path) -> Iterator[None]:
+def _failures_written(folder: Path, stage: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.debug("%s", traceback.format_exc())
-        if is_main_process() and folder.is_dir():
+        log.debug("where it failed", exc_info=error)
+        if is_main_process() and folder.is_dir() and stage not in ABOUT_OTHERS:
             Failure(error_line(error)).write(folder)
         raise
 
@@ -231,7 +247,7 @@ def _say_that_it_is_done(folder: Path, config: Config, multirun: bool) -> None:
 def is_done(folder: Path, composed: DictConfig, config: Config) -> bool:
     """Whether `folder` holds this very run, done; raises UserError if it holds another, or one of other inputs."""
     done = finished(folder, composed)
-    refuse_changed_files(folder, config)
+    refuse_changed_files(folder, config, environment_digests(composed))
     return done
 
 
@@ -241,3 +257,42 @@ def _say_what_a_single_run_leaves_out(hydra_config: HydraConf) -> None:
     swept = [key for key in hydra_config.sweeper.get("params") or {} if key not in given]
     if swept:
         log.warning("one run only: this experiment goes through several values of %s with -m", ", ".join(swept))
+
+
+class BeforeHydraWrites(Callback):
+    """Checks what Hydra itself goes by, before it writes anything."""
+
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        _check_hydra(config.hydra)
+
+    def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        _check_hydra(config.hydra)
+
+
+def _check_hydra(config: DictConfig) -> None:
+    """Hydra writes its own files into a folder in the run's, and starts launchers, before a job can check anything."""
+    with _exit_on_error():
+        folder = config.output_subdir
+        if folder is not None and (not Path(folder).name or Path(folder).name != folder or folder in {"..", *RunFile}):
+            allowed = "null, or the name of a new folder in the run's, as .hydra"
+            raise wrong_value("hydra.output_subdir", folder, allowed)
+        if config.mode == RunMode.MULTIRUN and config.launcher._target_.endswith(".SlurmLauncher"):
+            _check_slurm()
+
+
+def _check_slurm() -> None:
+    if shutil.which("srun") is None:
+        cure = "start it where SLURM's commands are, or take hydra/launcher=joblib or submitit_local"
+        raise UserError(f"hydra/launcher=submitit_slurm needs SLURM, and there is no srun here: {cure}")
+
+
+@contextmanager
+def _exit_on_error() -> Iterator[None]:
+    """Hydra turns a callback's exception into a warning and goes on; an exit it lets through."""
+    try:
+        yield
+    except Exception as error:
+        if ASKED_FOR_TRACEBACK:
+            traceback.print_exc()
+        say_error(f"error: {error_line(error)}")
+        sys.exit(2)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from filelock import LeaseCompromise, SoftFileLease, Timeout
 
+from warmup.display import say_error
 from warmup.errors import UserError
 
 LOCK_FILE = ".lock"
@@ -108,6 +109,6 @@ def _end_at_once(loss: LeaseCompromise) -> None:
     """Two writers would spoil what one of them has: who lost the lock ends, without a last word to its files."""
     what = {"marker-missing": "was deleted", "owner-changed": "was taken over by another process"}
     reason = what.get(loss.reason, f"cannot be reached ({loss.error})")
-    print(f"error: {Path(loss.lock_file).parent} {reason} while it was written; this process ends", file=sys.stderr)
+    say_error(f"error: {Path(loss.lock_file).parent} {reason} while it was written; this process ends")
     sys.stderr.flush()
     os._exit(1)

@@ -19,6 +19,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from warmup.display import say
 from warmup.errors import UserError, one_line
 from warmup.files import write_text
 from warmup.runs.lock import Watch, owner_of
@@ -88,7 +89,7 @@ class JobRunner:
 
     def _wait(self, taken: dict[SweptJob, Watch]) -> list[SweptJob]:
         """Take out of `taken` what other processes have ended, until something of it is free to be run here."""
-        print(f"waiting for {count_jobs(len(taken))} of other processes", flush=True)
+        say(f"waiting for {count_jobs(len(taken))} of other processes")
         while taken:
             free = [job for job, watch in taken.items() if watch.is_free()]
             for job in free:
@@ -136,7 +137,7 @@ class GridSweeper(Sweeper):
                 print_failures(runner.failed, len(jobs), arguments_for([*runner.failed], self.config))
         if runner.failed:
             sys.exit(1)
-        print(f"{folder}: {count_jobs(len(jobs))} done")
+        say(f"{folder}: {count_jobs(len(jobs))} done")
 
     def plan(self, arguments: list[str]) -> list[SweptJob]:
         """The jobs that `arguments` and the values of the experiment name.

@@ -18,6 +18,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from warmup.display import say
 from warmup.errors import UserError, wrong_value
 from warmup.metrics.registry import larger_is_better
 from warmup.runs.lock import writing
@@ -69,7 +70,7 @@ class OptunaSweeper(Sweeper):
         if runner.failed:
             sys.exit(1)
         values = " ".join(f"{key}={value}" for key, value in study.best_params.items())
-        print(f"best of {search.tried} trials, dev {job.config.task.selection_metric} {study.best_value:.4g}: {values}")
+        say(f"best of {search.tried} trials, dev {job.config.task.selection_metric} {study.best_value:.4g}: {values}")
 
     def _plan(self, overrides: Sequence[str]) -> list[SweptJob]:
         assert self.config is not None and self.hydra_context is not None
@@ -115,7 +116,7 @@ class Search:
     def run(self, trials: int, together: int, space: Mapping[str, BaseDistribution]) -> None:
         """Until there are `trials`, those of earlier calls counted; what was under way or failed then comes first."""
         self._take_up()
-        print(f"{self.folder}: {self.tried} of {trials} trials done", flush=True)
+        say(f"{self.folder}: {self.tried} of {trials} trials done")
         while (left := trials - self.tried) > 0:
             self._try([self.study.ask(dict(space)) for _ in range(min(left, together))])
 
@@ -139,7 +140,7 @@ class Search:
         jobs = [self._job(trial.params) for trial in trials]
         SweepPlan({job.subdir: " ".join(job.overrides) for job in self.jobs.values()}).write(self.folder)
         for trial, job in zip(trials, jobs, strict=True):
-            print(f"trial {trial.number}: {' '.join(_words(trial.params))}: {job.subdir}", flush=True)
+            say(f"trial {trial.number}: {' '.join(_words(trial.params))}: {job.subdir}")
         self.runner.run([job for job in dict.fromkeys(jobs) if not job.is_done])
         for trial, job in zip(trials, jobs, strict=True):
             self.tried += 1

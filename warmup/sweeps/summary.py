@@ -13,6 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from warmup.config.schema import LoggerConfig
+from warmup.display import say, visible, without_secrets
 from warmup.runs.finding import TRAINING_STAGES
 from warmup.runs.lock import owner_of
 from warmup.sweeps.jobs import State, SweptJob, typed_overrides
@@ -35,10 +36,10 @@ def print_plan(folder: Path, jobs: Mapping[SweptJob, State]) -> None:
     """A line for each job."""
     counts = Counter(jobs.values())
     found = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
-    print(f"{folder}: {count_jobs(len(jobs))}: {found}")
+    say(f"{folder}: {count_jobs(len(jobs))}: {found}")
     for job, state in jobs.items():
         owner = f" ({owner_of(job.folder)})" if state == State.UNDER_WAY else ""
-        print(f"  {state}{owner}: {job.subdir}", flush=True)
+        say(f"  {state}{owner}: {job.subdir}")
 
 
 def print_failures(failed: Mapping[SweptJob, str], jobs: int, again: Sequence[str]) -> None:
@@ -46,7 +47,7 @@ def print_failures(failed: Mapping[SweptJob, str], jobs: int, again: Sequence[st
     lines = [f"{len(failed)} of {count_jobs(jobs)} failed:"]
     lines += [f"  {job.subdir}: {reason}" for job, reason in failed.items()]
     lines += ["to run just these again (what is done is left as it is):", f"  {PROGRAM} {shlex.join(again)}"]
-    print("\n".join(lines), file=sys.stderr, flush=True)
+    print(visible(without_secrets("\n".join(lines)), keep="\n"), file=sys.stderr, flush=True)
 
 
 def arguments_for(jobs: Sequence[SweptJob], config: DictConfig) -> list[str]:
@@ -86,4 +87,4 @@ def compare_jobs(jobs: Sequence[SweptJob], folder: Path, config: DictConfig) -> 
         logger = OmegaConf.to_object(config.logger)
         assert isinstance(logger, LoggerConfig)
         compare(scored, folder, logger)
-        print(NEXT_STEPS.format(folder=folder))
+        say(NEXT_STEPS.format(folder=folder))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from warmup.command_line import carry_out, error_line
+from warmup.display import say_error
 from warmup.runs.file_names import RunFile
 from warmup.runs.lock import FolderTaken
 from warmup.runs.records import Failure
@@ -69,7 +69,7 @@ class SweepTask:
             requeue(stop.status - 128, None)  # which ends this process with a status of its own
         except Exception as error:
             line = error_line(error)
-            print(f"error: {folder.name}: {line}", file=sys.stderr, flush=True)
+            say_error(f"error: {folder.name}: {line}")
             return Outcome(Result.FAILED, line)
         failure = failure_since(folder, self.since)
         return Outcome(Result.FAILED, failure.line) if failure else Outcome(Result.DONE)
