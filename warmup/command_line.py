@@ -38,7 +38,7 @@ from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
 from warmup.runs.records import Failure
 from warmup.training.interruption import INTERRUPTION, Interrupted
-from warmup.training.processes import is_main_process, leave_process_group
+from warmup.training.processes import end_all, give_way, is_launched, is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
 FACTS = Facts(METRICS)
@@ -66,8 +66,8 @@ def prepare() -> None:
 
 def _start_time() -> str:
     """Processes that torchrun or accelerate started share their launcher's start time, so they share a run folder."""
-    launched = "WORLD_SIZE" in os.environ
-    moment = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time()) if launched else datetime.now()
+    launcher = psutil.Process(os.getppid())
+    moment = datetime.fromtimestamp(launcher.create_time()) if is_launched() else datetime.now()
     return moment.strftime("%Y-%m-%d_%H-%M-%S")
 
 
@@ -92,14 +92,15 @@ def one_line_errors() -> Iterator[None]:
         _check_options()
         yield
     except KeyboardInterrupt as stop:
-        if is_main_process():
-            print(INTERRUPTION.line(stop), file=sys.stderr)
-        sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
+        give_way()
+        print(INTERRUPTION.line(stop), file=sys.stderr)
+        end_all(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             raise
+        give_way()
         print(f"error: {error_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        end_all(2)
     finally:
         if not ASKED_FOR_TRACEBACK:
             os.environ.pop(FULL_ERROR, None)
@@ -154,8 +155,9 @@ def run_job(composed: DictConfig) -> None:
             Failure(line).write(folder)
             print(f"error: {folder.name}: {line}", file=sys.stderr)
             return
-        if is_main_process() and folder.is_dir():
-            removed = not resumed and remove_if_nothing_was_done(folder)
+        give_way()
+        if folder.is_dir():
+            removed = is_main_process() and not resumed and remove_if_nothing_was_done(folder)
             if ours and not removed:
                 Failure(line).write(folder)
         with one_line_errors():

@@ -5,12 +5,74 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import sys
+import time
 import warnings
+from typing import TYPE_CHECKING, NoReturn
+
+import psutil
+
+if TYPE_CHECKING:
+    import torch
+
+
+LAUNCHERS = ("torchrun", "torch.distributed", "accelerate")
+PATIENCE = 3.0  # seconds in which the first process finds what the others found
+
+
+def is_launched() -> bool:
+    """Whether torchrun or accelerate started this process, and maybe others like it."""
+    return "WORLD_SIZE" in os.environ
+
+
+def number_of_processes() -> int:
+    """How many there are like this one, with it."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def give_way() -> None:
+    """Called on an error: the first process, which has mostly found the same one, says so and ends the others."""
+    if is_launched() and not is_main_process():
+        time.sleep(PATIENCE)
+
+
+def end_all(status: int) -> NoReturn:
+    """Exit; and end the launcher and the processes that it started on this machine, so that our line is the last.
+
+    They would wait for this process for ever, or fail over its absence with a line each, and the launcher would add
+    forty of its own. It is killed, since every signal that it handles makes it write a traceback; not where it is to
+    start its processes again.
+    """
+    restarts = [os.environ.get(f"TORCHELASTIC_{name}") for name in ("RESTART_COUNT", "MAX_RESTARTS")]
+    if not is_launched() or restarts[0] != restarts[1]:
+        sys.exit(status)
+    try:
+        launcher = psutil.Process(os.getppid())
+        if any(name in word for word in launcher.cmdline() for name in LAUNCHERS):
+            started = [process for process in launcher.children() if process.pid != os.getpid()]
+            for process in [launcher, *started]:  # the launcher first: it watches the others
+                process.kill()
+    except psutil.Error:
+        pass  # it is gone already
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(status)  # an orderly exit would wait for the others
 
 
 def is_main_process() -> bool:
     """Whether this is the only process, or the first that torchrun or accelerate started: the one that writes."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def true_anywhere(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is true in any process; all processes call this, and go on alike."""
+    import torch  # here, since command_line asks this module which process it is, before torch
+
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return flag
+    flags = torch.tensor(int(flag), device=device)
+    torch.distributed.all_reduce(flags, torch.distributed.ReduceOp.MAX)
+    return bool(flags.item())
 
 
 def quiet_libraries() -> None:
