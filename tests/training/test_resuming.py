@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from warmup.training import progress
 from warmup.training.checkpoints import checkpoints, last_checkpoint
 from warmup.training.interruption import INTERRUPTION, Interrupted
 from warmup.training.manifest import put_in_place
+from warmup.training.progress import Progress
 
 TIMES = ("seconds", "train_runtime")
 # checkpoints stand between two logged steps, and in the middle of an epoch of 6 steps
@@ -211,6 +213,28 @@ def test_seconds_of_all_parts_are_added_up_and_dev_decoding_is_no_training(
     assert found.seconds == 80
     assert [entry["seconds"] for entry in found.history if "eval_accuracy" in entry] == [20, 40, 60, 80]
     assert found.history[-1]["train_runtime"] == 80
+
+
+def test_what_two_processes_counted_goes_on_in_one_and_in_three(tmp_path: Path, monkeypatch, caplog) -> None:
+    parts = [
+        Progress(loss=1.0, gauges={"a": [3.0, 2], "b": [1.0, 1]}, logged=4, skipped=1),
+        Progress(loss=2.0, gauges={"a": [9.0, 2]}, logged=4, skipped=1),
+    ]
+    (tmp_path / "progress.json").write_text(json.dumps([asdict(part) for part in parts]))
+
+    def taken(progresses: list[Progress]) -> tuple[float | None, dict[str, float]]:
+        monkeypatch.setattr(progress, "gather_object", lambda _: [(part.loss, part.gauges) for part in progresses])
+        return progresses[0].take(6)
+
+    found = []
+    for processes in (1, 2, 3):
+        read = [Progress() for _ in range(processes)]
+        for process, part in enumerate(read):
+            part.read(tmp_path, processes, process)
+            assert part.skipped == 1
+        found.append(taken(read))
+    assert found == [(0.75, {"a": 3.0, "b": 1.0})] * 3
+    assert "checkpoint is of 2 processes: dropout is drawn otherwise" in caplog.text
 
 
 def test_checkpoints_are_ordered_by_step_and_foreign_ones_left_alone(tmp_path: Path, caplog) -> None:

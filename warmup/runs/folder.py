@@ -15,7 +15,7 @@ from warmup.config.neutral_keys import first_difference
 from warmup.errors import UserError
 from warmup.runs.file_names import WRITTEN_AT_ONCE, RunFile, last_file
 from warmup.runs.records import Environment, RunConfiguration
-from warmup.training.processes import number_of_processes
+from warmup.training.processes import is_main_process, number_of_processes
 
 DEALT = ("batch_size", "gradient_accumulation_steps")  # of `trainer`: with the processes, the examples of a step
 ANOTHER_FOLDER = "choose another folder with hydra.run.dir=FOLDER (of a multirun hydra.sweep.dir=FOLDER)"
@@ -54,16 +54,16 @@ def _by_global_batch(
     Raises:
         UserError: a step had another number of examples.
     """
-    processes = Environment.read(folder).processes
-    if processes is None:  # of an older version
-        return before, now
     before, now = deepcopy(before), deepcopy(now)
     try:
+        processes = Environment.read(folder).processes
+        if processes is None:  # of an older version
+            return before, now
         deals = [[int(config["trainer"].pop(key)) for key in DEALT] for config in (before, now)]
-    except (AttributeError, KeyError, TypeError, ValueError):  # somebody has edited the file
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):  # somebody has edited the file
         return before, now
     had, has = (math.prod(deal) * count for deal, count in zip(deals, (processes, number_of_processes()), strict=True))
-    if had != has:
+    if had != has and is_main_process():  # which may have written its own numbers before another looks
         raise UserError(
             f"{folder} holds a run of {had} examples a step, and these would be {has} (trainer.batch_size x "
             f"trainer.gradient_accumulation_steps x processes): {ANOTHER_FOLDER}"

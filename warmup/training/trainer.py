@@ -26,11 +26,11 @@ from warmup.training.manifest import damage, put_in_place
 from warmup.training.method_model import MethodModel
 from warmup.training.processes import true_anywhere
 from warmup.training.progress import Stopwatch
+from warmup.training.sharded import PlainModel
 
 log = logging.getLogger(__name__)
 COLLAPSED = 0.05  # nats of a warmup token, below which hardly anything is chosen
 OUT_OF_MEMORY = "out of memory: what helps is a smaller trainer.batch_size, with more gradient_accumulation_steps"
-STATE_PREFIX = "model."  # of the wrapped model's weights in MethodModel's state
 
 
 class StepCounter(TrainerCallback):
@@ -95,6 +95,7 @@ class WarmupTrainer(Trainer):
         self.config = config
         self.settings = settings
         self.score = score
+        self.plain = PlainModel(model.backbone, self.is_fsdp_enabled)
         self.clock = Stopwatch()
         self.progress = model.progress
         self.guard = StepGuard(self.progress, Path(str(args.output_dir)).parent)
@@ -196,14 +197,16 @@ class WarmupTrainer(Trainer):
     def take_over(self, state: TrainerState, model: Path) -> None:
         """Be where another training ended, with the weights that are saved in `model`."""
         self.state = state
-        self._load_weights(model)
+        self.plain.stay()
+        load_weights(self.method_model.backbone, model)
         self.control = self.callback_handler.on_train_begin(self.args, self.state, self.control)
         self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
 
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Decode the dev set; called by the Trainer at every evaluation."""
         trained = self.clock.seconds
-        metrics = {f"eval_{name}": value for name, value in self.score().items()}
+        with self.plain.in_use(self.model):
+            metrics = {f"eval_{name}": value for name, value in self.score().items()}
         self.clock.restart(trained)  # decoding the dev set is no training time
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -250,11 +253,11 @@ class WarmupTrainer(Trainer):
                 self.state.global_step,
             )
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, torch.Tensor] | None = None) -> None:
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A checkpoint's weights are the plain model, loadable on its own."""
-        folder = Path(output_dir or str(self.args.output_dir))
-        state = state_dict if state_dict is None else _unwrapped(state_dict)
-        save(self.method_model.backbone, folder, self.settings, state)
+        with self.plain.in_use(self.model):
+            if self.args.should_save:
+                save(self.method_model.backbone, Path(output_dir or str(self.args.output_dir)), self.settings)
 
     def _get_output_dir(self, trial: Any) -> str:
         """Where the Trainer writes a checkpoint: aside."""
@@ -289,7 +292,7 @@ class WarmupTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoint = Path(resume_from_checkpoint)
         self._restore(checkpoint, read_state(checkpoint))
-        self._load_weights(checkpoint)
+        self.plain.load(checkpoint, self.model)
 
     def _restore(self, checkpoint: Path, state: TrainerState) -> None:
         best = checkpoint_at(checkpoint.parent, state.best_global_step or state.global_step)
@@ -311,12 +314,13 @@ class WarmupTrainer(Trainer):
         """The mean of the weights in `folders`, with its dev scores (Vaswani et al. 2017, section 6.1)."""
         trained = self.clock.seconds
         log.info("averaging the checkpoints of steps %s", ", ".join(str(path).rpartition("-")[2] for path in folders))
-        self.method_model.model.load_state_dict(mean_weights(folders))
+        self.method_model.backbone.model.load_state_dict(mean_weights(folders))
         scores = self.score()
         self.clock.restart(trained)
         self.log({f"average/{name}": value for name, value in scores.items()})
 
     def _load_best_model(self) -> None:
+        self.plain.stay()
         if folders := self._to_be_averaged(self.state):
             self._load_average(folders)
             return
@@ -325,11 +329,8 @@ class WarmupTrainer(Trainer):
         best = checkpoint_at(Path(str(self.args.output_dir)), self.state.best_global_step)
         log.info("best checkpoint: %s (%s = %.4g)", best, self.args.metric_for_best_model, self.state.best_metric)
         trained = self.clock.seconds
-        self._load_weights(best)
+        load_weights(self.method_model.backbone, best)
         self.clock.restart(trained)
-
-    def _load_weights(self, checkpoint: Path) -> None:
-        load_weights(self.method_model.backbone, checkpoint)
 
 
 def _random_states() -> tuple[Tensor, list[Tensor]]:
@@ -342,7 +343,3 @@ def _short(logs: dict[str, float]) -> str:
     return "  ".join(
         f"{name.removeprefix('warmup/')} {value:.4g}" for name, value in logs.items() if name not in hidden
     )
-
-
-def _unwrapped(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(STATE_PREFIX): value for name, value in state.items()}
