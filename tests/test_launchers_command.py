@@ -18,8 +18,8 @@ import torch
 from tests.test_train_command import ROOT, TINY, command, torch_weights
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes=2", "--num_machines=1")
-ACCELERATE += ("--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0")
+ACCELERATE = (sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes=2")
+ACCELERATE += ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no", "--main_process_port=0")
 LAUNCHED = [*TINY, "device=cpu", "method=sft"]
 FAILING = """
 import os, runpy, sys

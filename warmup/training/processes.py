@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 import psutil
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 
-LAUNCHERS = ("torchrun", "torch.distributed", "accelerate")
+LAUNCHERS = {"torchrun", "accelerate", "accelerate-launch"}  # as programs, and as modules of `python -m`:
+LAUNCHER_MODULES = {"torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch"}
 PATIENCE = 3.0  # seconds in which the first process finds what the others found
 
 
@@ -44,19 +46,27 @@ def end_all(status: int) -> NoReturn:
     start its processes again.
     """
     restarts = [os.environ.get(f"TORCHELASTIC_{name}") for name in ("RESTART_COUNT", "MAX_RESTARTS")]
-    if not is_launched() or restarts[0] != restarts[1]:
-        sys.exit(status)
     try:
         launcher = psutil.Process(os.getppid())
-        if any(name in word for word in launcher.cmdline() for name in LAUNCHERS):
-            started = [process for process in launcher.children() if process.pid != os.getpid()]
-            for process in [launcher, *started]:  # the launcher first: it watches the others
-                process.kill()
+        words = launcher.cmdline()
+        if not _is_launcher(words) or restarts[0] != restarts[1]:
+            sys.exit(status)
+        started = [process for process in launcher.children() if process.pid != os.getpid()]
+        for process in [launcher, *started]:  # the launcher first: it watches the others
+            process.kill()
     except psutil.Error:
         pass  # it is gone already
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)  # an orderly exit would wait for the others
+
+
+def _is_launcher(words: Sequence[str]) -> bool:
+    """Whether a command line is one of theirs, and no script that happens to be called so."""
+    programs = {os.path.basename(word) for word in words[:2]}
+    modules = {module for option, module in zip(words, words[1:], strict=False) if option == "-m"}
+    is_python = any(os.path.basename(word).startswith("python") for word in words[:1])
+    return bool(programs & LAUNCHERS) or (is_python and bool(modules & LAUNCHER_MODULES))
 
 
 def is_main_process() -> bool:
