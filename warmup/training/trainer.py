@@ -133,7 +133,7 @@ class WarmupTrainer(Trainer):
         found = super().get_batch_samples(*arguments, **keywords)
         self.guard.examples, self.guard.loss = list(data.read), 0.0
         self.progress.begin_step()
-        self.step_batches, self.step_noise = [], _random_states()
+        self.step_batches: list[dict[str, Any]] = []
         return found
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any, **keywords: Any) -> Tensor:
@@ -145,6 +145,8 @@ class WarmupTrainer(Trainer):
         Raises:
             UserError: a batch is one example already, or other processes wait for this one.
         """
+        if not self.step_batches:  # not before: a restart sets the noise of its first step late
+            self.step_noise = _random_states()
         self.step_batches.append(inputs)
         found = self._tried(model, [inputs], *rest, **keywords)
         while found is None:
