@@ -105,10 +105,16 @@ class WarmupTrainer(Trainer):
             self.guard.norm = norm = clip(*arguments, **keywords)
             return norm
 
-        self.accelerator.clip_grad_norm_ = clip_and_keep  # type: ignore[method-assign]  # a callback is not told
+        self.accelerator.clip_grad_norm_ = clip_and_keep  # a callback is not told the norm
         self.add_callback(self.guard)
         self.add_callback(StepCounter(model, config))
         self.add_callback(StopWhenAsked())
+
+    @property
+    def wrapped(self) -> nn.Module:
+        """The model as the processes share it: with FSDP a part of each weight."""
+        assert isinstance(self.model, nn.Module)
+        return self.model
 
     def get_train_dataloader(self) -> EpochLoader:
         """This process's share of each global batch."""
@@ -207,7 +213,7 @@ class WarmupTrainer(Trainer):
     def evaluate(self, *_: Any, **__: Any) -> dict[str, float]:
         """Decode the dev set; called by the Trainer at every evaluation."""
         trained = self.clock.seconds
-        with self.plain.in_use(self.model):
+        with self.plain.in_use(self.wrapped):
             metrics = {f"eval_{name}": value for name, value in self.score().items()}
         self.clock.restart(trained)  # decoding the dev set is no training time
         self.log(metrics)
@@ -257,7 +263,7 @@ class WarmupTrainer(Trainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A checkpoint's weights are the plain model, loadable on its own."""
-        with self.plain.in_use(self.model):
+        with self.plain.in_use(self.wrapped):
             if self.args.should_save:
                 save(self.method_model.backbone, Path(output_dir or str(self.args.output_dir)), self.settings)
 
@@ -294,7 +300,7 @@ class WarmupTrainer(Trainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         checkpoint = Path(resume_from_checkpoint)
         self._restore(checkpoint, read_state(checkpoint))
-        self.plain.load(checkpoint, self.model)
+        self.plain.load(checkpoint, self.wrapped)
 
     def _restore(self, checkpoint: Path, state: TrainerState) -> None:
         best = checkpoint_at(checkpoint.parent, state.best_global_step or state.global_step)
