@@ -1,4 +1,4 @@
-"""Steps that must not be taken as they come: losses and gradients that are not finite, and losses that jump."""
+"""What is looked at in each step: losses and gradients that are not finite, losses that jump, warmups that collapse."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from warmup.training.results import SKIPPED_STEPS_FILE
 log = logging.getLogger(__name__)
 MOST_IN_A_ROW = 5  # skipped steps; the next one would hardly be another
 RECENT = 20  # steps that are written down when a run stops
+COLLAPSED = 0.05  # nats of a warmup token, below which hardly anything is chosen
 JUMP, RISE = 5, 2  # times the lowest loss, and times the first one: far above a good start
 
 
@@ -91,6 +92,23 @@ class StepGuard(TrainerCallback):
                 loss,
                 step,
                 progress.lowest_loss,
+            )
+
+    def warn_of_a_collapse(self, logs: dict[str, float], step: int, batch_size: int) -> None:
+        """Once: warmups are drawn with next to no choice, or are one and the same string (docs/method.md)."""
+        entropy = logs.get("warmup/token_entropy")
+        if entropy is None or self.progress.warned or not is_main_process():
+            return
+        one_string = logs["warmup/distinct"] == 1 and logs["warmup/distinct_inputs"] == 0
+        if entropy < COLLAPSED or (one_string and batch_size > 1):
+            self.progress.warned = True
+            log.warning(
+                "the warmups have collapsed: %.3f nats per token, %.3g different ones of an input, at step %d. "
+                "What helps: method.baseline=mean, a warm start (method.sft_steps), a larger method.entropy_coef, "
+                "a lower trainer.learning_rate",
+                entropy,
+                logs["warmup/distinct"],
+                step,
             )
 
 

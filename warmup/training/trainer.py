@@ -29,7 +29,6 @@ from warmup.training.progress import Stopwatch
 from warmup.training.sharded import PlainModel
 
 log = logging.getLogger(__name__)
-COLLAPSED = 0.05  # nats of a warmup token, below which hardly anything is chosen
 OUT_OF_MEMORY = "out of memory: what helps is a smaller trainer.batch_size, with more gradient_accumulation_steps"
 
 
@@ -233,7 +232,7 @@ class WarmupTrainer(Trainer):
                 del logs["grad_norm"]
             if self.progress.skipped:
                 logs["skipped_steps"] = self.progress.skipped
-            self._warn_of_collapse(logs)
+            self.guard.warn_of_a_collapse(logs, self.state.global_step, self.args.per_device_train_batch_size)
         closing = "train_loss" in logs
         if closing:  # the Trainer's own figures leave out what was before a restart
             self.progress.take(self.state.global_step)
@@ -243,23 +242,6 @@ class WarmupTrainer(Trainer):
         super().log(logs, *rest)
         if self.is_world_process_zero() and not closing:
             log.info("step %d/%d  %s", self.state.global_step, self.state.max_steps, _short(logs))
-
-    def _warn_of_collapse(self, logs: dict[str, float]) -> None:
-        """Once: warmups are drawn with next to no choice, or are one and the same string (docs/method.md)."""
-        entropy = logs.get("warmup/token_entropy")
-        if entropy is None or self.progress.warned or not self.is_world_process_zero():
-            return
-        one_string = logs["warmup/distinct"] == 1 and logs["warmup/distinct_inputs"] == 0
-        if entropy < COLLAPSED or (one_string and self.args.per_device_train_batch_size > 1):
-            self.progress.warned = True
-            log.warning(
-                "the warmups have collapsed: %.3f nats per token, %.3g different ones of an input, at step %d. "
-                "What helps: method.baseline=mean, a warm start (method.sft_steps), a larger method.entropy_coef, "
-                "a lower trainer.learning_rate",
-                entropy,
-                logs["warmup/distinct"],
-                self.state.global_step,
-            )
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """A checkpoint's weights are the plain model, loadable on its own."""
