@@ -121,7 +121,7 @@ def results(run: Path) -> dict[str, bytes]:
     return found
 
 
-def compare(method: str, kills: int, folder: Path, chance: random.Random) -> None:
+def kill_and_compare(method: str, kills: int, folder: Path, chance: random.Random) -> None:
     """Kill runs of a method `kills` times; exits with what differs, if anything does."""
     words = [*RUN.split(), f"method={method}"]
     begun = time.monotonic()
@@ -166,7 +166,7 @@ def main() -> None:
     for method in options.methods:
         folder = options.folder / method
         folder.mkdir()
-        compare(method, options.kills, folder, random.Random(options.seed))
+        kill_and_compare(method, options.kills, folder, random.Random(options.seed))
     shutil.rmtree(options.folder)
 
 

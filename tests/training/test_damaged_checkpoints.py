@@ -63,7 +63,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }
 
 
-def test_every_file_of_a_checkpoint_is_listed(run: Path) -> None:
+def test_every_file_of_a_checkpoint_is_contents(run: Path) -> None:
     checkpoint = run / "checkpoints" / "checkpoint-6"
     found = {path.name for path in checkpoint.iterdir()}
     assert set(FILES) <= found
@@ -141,7 +141,7 @@ def test_a_kill_while_saving_leaves_nothing_behind(run: Path, make_backbone, mon
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(*((manifest, "_listed") if at == "listing" else (manifest.os, "replace")), kill)
+        patch.setattr(*((manifest, "_contents") if at == "listing" else (manifest.os, "replace")), kill)
         with pytest.raises(Killed):
             train(make_backbone, run, SFT, score=scores(3.0), **SHAPE)
     names = [path.name for path in checkpoints(run / "checkpoints")]

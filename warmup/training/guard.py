@@ -20,7 +20,7 @@ from warmup.training.progress import Progress
 from warmup.training.results import SKIPPED_STEPS_FILE
 
 log = logging.getLogger(__name__)
-MOST_IN_A_ROW = 5  # skipped steps; the next one would hardly be another
+MOST_SKIPPED = 5  # skipped steps; the next one would hardly be another
 RECENT = 20  # steps that are written down when a run stops
 COLLAPSED = 0.05  # nats of a warmup token, below which hardly anything is chosen
 JUMP, RISE = 5, 2  # times the lowest loss, and times the first one: far above a good start
@@ -58,7 +58,7 @@ class StepGuard(TrainerCallback):
             return
         optimizer.zero_grad(set_to_none=True)  # a parameter without a gradient is left alone, and so are its moments
         self.progress.skip_step()
-        most = min(MOST_IN_A_ROW, state.max_steps)
+        most = min(MOST_SKIPPED, state.max_steps)
         said = f"loss {self.loss:.4g}, gradient norm {norm:.4g}, learning rate {rate:.3g}"
         log.warning("step %d is skipped: %s (%d in a row, of %d)", step, said, self.progress.skipped_in_a_row, most)
         if self.progress.skipped_in_a_row >= most:

@@ -20,7 +20,7 @@ def put_in_place(unfinished: Path, folder: Path) -> None:
     Raises:
         OSError: one of these failed.
     """
-    write_json(unfinished / MANIFEST_FILE, _listed(unfinished))
+    write_json(unfinished / MANIFEST_FILE, _contents(unfinished))
     have_on_the_disk(unfinished)
     replaced = unfinished.with_name(f"{folder.name}-replaced")
     if folder.exists():  # a damaged one
@@ -52,7 +52,7 @@ def damage(folder: Path) -> str | None:
     return None
 
 
-def _listed(folder: Path) -> dict[str, dict[str, Any]]:
+def _contents(folder: Path) -> dict[str, dict[str, Any]]:
     files = (path for path in sorted(folder.rglob("*")) if path.is_file())
     return {path.relative_to(folder).as_posix(): _described(path) for path in files}
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 LAUNCHERS = {"torchrun", "accelerate", "accelerate-launch"}  # as programs, and as modules of `python -m`:
 LAUNCHER_MODULES = {"torch.distributed.run", "torch.distributed.launch", "accelerate.commands.launch"}
-PATIENCE = 3.0  # seconds in which the first process finds what the others found
+HEAD_START = 3.0  # seconds in which the first process finds what the others found
 
 
 def is_launched() -> bool:
@@ -35,7 +35,7 @@ def number_of_processes() -> int:
 def give_way() -> None:
     """Called on an error: the first process, which has mostly found the same one, says so and ends the others."""
     if is_launched() and not is_main_process():
-        time.sleep(PATIENCE)
+        time.sleep(HEAD_START)
 
 
 def end_all(status: int) -> NoReturn:
