@@ -120,9 +120,15 @@ def fit_sharded(rank: int, folder: str) -> None:
     join_process_group(rank, folder)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", MASTER_ADDR="unused")
     os.environ.update(MASTER_PORT="0", ACCELERATE_USE_CPU="true", ACCELERATE_USE_FSDP="true")
-    state = AcceleratorState(cpu=True)
-    state.distributed_type = DistributedType.FSDP
-    state.fsdp_plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"  # as accelerate launch has it
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    initialise = AcceleratorState.__init__
+
+    def with_fsdp(self: AcceleratorState, *arguments: Any, **keywords: Any) -> None:
+        initialise(self, *arguments, **keywords)
+        self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, plugin
+
+    AcceleratorState.__init__ = with_fsdp
     for name, method in METHODS.items():
         whole, killed = Path(folder, name), Path(folder, f"{name}_killed")
         train(tiny_backbone, whole, method, **SHARED, batch_size=4, keep_checkpoints=9)
@@ -130,6 +136,7 @@ def fit_sharded(rank: int, folder: str) -> None:
             shutil.copytree(whole / "checkpoints" / "checkpoint-2", killed / "checkpoints" / "checkpoint-2")
         dist.barrier()
         train(tiny_backbone, killed, method, **SHARED, batch_size=4)
+        assert list((whole / "checkpoints" / "checkpoint-5").glob("optimizer_*/*"))  # in parts: it was FSDP
     base = Path(folder, f"base-{rank}")
     with pytest.raises(UserError, match="model.lora.rank is set, and FSDP shards the model"):
         train(lambda architecture, _: adapted(base, architecture), Path(folder, "adapted"), SFT, **SHARED)

@@ -10,7 +10,6 @@ from typing import Any
 
 from accelerate.utils import gather_object
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.errors import UserError

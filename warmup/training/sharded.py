@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -20,9 +22,13 @@ WHOLE = StateDictOptions(full_state_dict=True)
 class PlainModel:
     """What decodes, is saved and is loaded: the model itself, or with FSDP a whole copy of it in each process."""
 
-    def __init__(self, backbone: Backbone, sharded: bool) -> None:
+    def __init__(self, backbone: Backbone, plugin: Any) -> None:
+        """`plugin` is accelerate's of FSDP; None without it."""
         self.backbone = backbone
-        self.copy = copy.deepcopy(backbone.model) if sharded else None
+        self.copy = None if plugin is None else copy.deepcopy(backbone.model)
+        if plugin is not None:  # every process reads weights; else transformers leaves those of all but one empty
+            plugin.cpu_ram_efficient_loading = False
+            os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "false"
 
     @contextmanager
     def in_use(self, wrapped: nn.Module) -> Iterator[None]:

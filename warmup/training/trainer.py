@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.config.schema import TrainerConfig
@@ -94,14 +95,15 @@ class WarmupTrainer(Trainer):
         self.config = config
         self.settings = settings
         self.score = score
-        self.plain = PlainModel(model.backbone, self.is_fsdp_enabled)
+        self.plain = PlainModel(model.backbone, getattr(self.accelerator.state, "fsdp_plugin", None))
         self.clock = Stopwatch()
         self.progress = model.progress
         self.guard = StepGuard(self.progress, Path(str(args.output_dir)).parent)
         clip = self.accelerator.clip_grad_norm_
 
         def clip_and_keep(*arguments: Any, **keywords: Any) -> Any:
-            self.guard.norm = norm = clip(*arguments, **keywords)
+            norm = clip(*arguments, **keywords)
+            self.guard.norm = norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             return norm
 
         self.accelerator.clip_grad_norm_ = clip_and_keep  # a callback is not told the norm
