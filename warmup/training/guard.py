@@ -45,10 +45,7 @@ class StepGuard(TrainerCallback):
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, optimizer: Any = None, **_: Any
     ) -> None:
         """Raises UserError, with what led there written down, when too many steps in a row are skipped."""
-        step, norm = (
-            state.global_step + 1,
-            float(self.norm.full_tensor() if isinstance(self.norm, DTensor) else self.norm),
-        )
+        step, norm = state.global_step + 1, float(self.norm)
         rate = optimizer.param_groups[0]["lr"]
         figures = {"loss": self.loss, "learning_rate": rate, "gradient_norm": norm}
         self.recent.append({"step": step, "examples": self.examples, **figures})
