@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import os
@@ -46,19 +47,25 @@ def end_all(status: int) -> NoReturn:
     start its processes again.
     """
     restarts = [os.environ.get(f"TORCHELASTIC_{name}") for name in ("RESTART_COUNT", "MAX_RESTARTS")]
-    try:
-        launcher = psutil.Process(os.getppid())
-        words = launcher.cmdline()
-        if not _is_launcher(words) or restarts[0] != restarts[1]:
-            sys.exit(status)
+    launcher = _launcher()
+    if launcher is None or restarts[0] != restarts[1]:
+        sys.exit(status)
+    with contextlib.suppress(psutil.Error):  # one of them is gone already
         started = [process for process in launcher.children() if process.pid != os.getpid()]
         for process in [launcher, *started]:  # the launcher first: it watches the others
             process.kill()
-    except psutil.Error:
-        pass  # it is gone already
     logging.shutdown()
     sys.stdout.flush()
     os._exit(status)  # an orderly exit would wait for the others
+
+
+def _launcher() -> psutil.Process | None:
+    """The parent, if it is torchrun or accelerate."""
+    try:
+        parent = psutil.Process(os.getppid())
+        return parent if _is_launcher(parent.cmdline()) else None
+    except psutil.Error:
+        return None
 
 
 def _is_launcher(words: Sequence[str]) -> bool:
