@@ -66,8 +66,8 @@ def prepare() -> None:
 
 def _start_time() -> str:
     """Processes that torchrun or accelerate started share their launcher's start time, so they share a run folder."""
-    launcher = psutil.Process(os.getppid())
-    moment = datetime.fromtimestamp(launcher.create_time()) if is_launched() else datetime.now()
+    parent = os.getppid()
+    moment = datetime.fromtimestamp(psutil.Process(parent).create_time()) if is_launched() else datetime.now()
     return moment.strftime("%Y-%m-%d_%H-%M-%S")
 
 

@@ -50,9 +50,9 @@ def end_all(status: int) -> NoReturn:
     launcher = _launcher()
     if launcher is None or restarts[0] != restarts[1]:
         sys.exit(status)
-    with contextlib.suppress(psutil.Error):  # one of them is gone already
-        started = [process for process in launcher.children() if process.pid != os.getpid()]
-        for process in [launcher, *started]:  # the launcher first: it watches the others
+    started = [process for process in launcher.children() if process.pid != os.getpid()]
+    for process in [launcher, *started]:  # the launcher first: it watches the others
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     logging.shutdown()
     sys.stdout.flush()
