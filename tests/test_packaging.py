@@ -56,7 +56,7 @@ def test_pip_check_is_clean() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("requirement", _declared("comet", "dev"), ids=str)
+@pytest.mark.parametrize("requirement", _declared("comet", "tensorboard", "mlflow", "dev"), ids=str)
 def test_the_lock_pins_every_dependency_within_its_range(requirement: Requirement) -> None:
     pinned = _pins().get(canonicalize_name(requirement.name))
     assert pinned, f"requirements.lock has no pin of {requirement.name}"
@@ -73,7 +73,7 @@ def test_every_import_is_declared() -> None:
     imported = set().union(*(_imports(path) for path in files))
     foreign = imported - sys.stdlib_module_names - {"warmup", "scripts"}
     providers = packages_distributions()
-    declared = {canonicalize_name(requirement.name) for requirement in _declared("comet")}
+    declared = {canonicalize_name(requirement.name) for requirement in _declared("comet", "tensorboard", "mlflow")}
     undeclared = [
         name for name in foreign if not declared & {canonicalize_name(found) for found in providers.get(name, [name])}
     ]

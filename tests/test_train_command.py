@@ -27,9 +27,9 @@ TINY = [
     "task.max_target_tokens=16",
 ]
 
-# What a run leaves with other metrics, alone, when it fails, or with logger=wandb.
+# What a run leaves with other metrics, alone, when it fails, or with a logger.
 ELSEWHERE = {"segment_scores.json", "comparison.md", "comparison.tex", "comparison.csv", "analysis.json", "analysis.md"}
-ELSEWHERE |= {"report.html", "error.txt", "wandb"}
+ELSEWHERE |= {"report.html", "error.txt", "wandb", "tensorboard"}
 
 
 def command(

@@ -23,10 +23,11 @@ from warmup.config.schema import Config, LocalData, LoggerConfig, TaskConfig, Wa
 from warmup.data.examples import Example, Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.metrics.answers import score_answers, score_substitution
+from warmup.metrics.dev_scores import dev_metrics, dev_scores_of
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
 from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.metrics.prediction_files import read_scorable
-from warmup.metrics.registry import METRICS, larger_is_better
+from warmup.metrics.registry import larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
 from warmup.models.encoding import encode_sources, encode_targets
@@ -41,11 +42,11 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
-from warmup.tracking.runs import run_of_job, track_results
-from warmup.tracking.wandb_callback import WandbCallback
+from warmup.tracking.identity import Identity
+from warmup.tracking.runs import Trackers, trackers_of_job
 from warmup.tracking.wandb_dashboard import lay_out_dashboard
 from warmup.tracking.wandb_results import log_comparison, log_figures, log_files
-from warmup.tracking.wandb_run import Identity, wandb_run
+from warmup.tracking.wandb_run import wandb_run
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained
 from warmup.training.processes import is_main_process, quiet_libraries
@@ -116,11 +117,11 @@ def train_and_evaluate(job: Job) -> None:
     unwritable = count_unwritable(model.backbone, vars(splits))
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
-    dev_scores = dev_scores_of(job, model, splits.validation)
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
-        training = train_model(job, model, splits.train, dev_scores, wandb)
+    dev_scores = dev_scores_of(config, model, splits.validation)
+    with trackers_of_job(config, model.settings.method, job.folder, job.sweep) as trackers:
+        training = train_model(job, model, splits.train, dev_scores, trackers)
         if config.run == "all":
-            report(job, model, splits, unwritable, training, wandb)
+            report(job, model, splits, unwritable, training, trackers)
 
 
 def evaluate(job: Job) -> None:
@@ -131,8 +132,8 @@ def evaluate(job: Job) -> None:
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
     record_inputs(job.folder, config, vars(splits))
     unwritable = count_unwritable(model.backbone, vars(splits))
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
-        report(job, model, splits, unwritable, None, wandb)
+    with trackers_of_job(config, model.settings.method, job.folder, job.sweep) as trackers:
+        report(job, model, splits, unwritable, None, trackers)
 
 
 def predict(job: Job) -> None:
@@ -226,7 +227,7 @@ def train_model(
     model: AnsweringModel,
     examples: Sequence[Example],
     dev_scores: Callable[[], dict[str, float]],
-    wandb: Any,
+    trackers: Trackers,
 ) -> Training:
     """Train `model` in place on `examples`, and save it."""
     config = job.config
@@ -246,32 +247,15 @@ def train_model(
         fresh=config.model.pretrained is None,
         larger_is_better=larger_is_better(config.task.selection_metric),
     )
-    training = fit(training_job, dev_scores, [WandbCallback(wandb)] if wandb else [])
+    training = fit(training_job, dev_scores, trackers.callbacks(model.backbone.model, training_job.examples))
     if config.model.lora.merge:
         model.backbone.merge_adapters()
     if is_main_process():
         save_trained(training_job, training)
     saved = job.folder / RunFile.MODEL
     log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, saved)
-    if wandb and config.logger.log_model:
-        log_files(wandb, "model", saved)
+    trackers.model(config.logger)
     return training
-
-
-def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) -> Callable[[], dict[str, float]]:
-    """A function that answers the dev set with the model as it is and scores it."""
-    config = job.config
-    sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
-    quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
-    answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
-
-    def dev_scores() -> dict[str, float]:
-        answers, _ = answerer.answer_encoded(sources, "validation")
-        settings = ScoringSettings(config.task.target_language)
-        evaluation = score_answers(answers, examples, dev_metrics(config), settings)
-        return {name: score.value for name, score in evaluation.scores.items()}
-
-    return dev_scores
 
 
 def report(
@@ -280,7 +264,7 @@ def report(
     splits: Splits,
     unwritable: dict[str, Any],
     training: Training | None,
-    wandb: Any,
+    trackers: Trackers,
 ) -> None:
     """Answer and score the test split; write what was found, and show the table."""
     answers, seconds = answers_of(job, model, splits.test, "test")
@@ -306,8 +290,7 @@ def report(
     metrics.write(job.folder)
     if job.sweep is None:
         write_overview([job.folder], job.folder)
-    if wandb:
-        track_results(wandb, job.config.logger, job.folder, metrics, predictions)
+    trackers.results(job.config.logger, metrics, predictions)
 
 
 def answerer_of(job: Job, model: AnsweringModel) -> Answerer:
@@ -339,8 +322,3 @@ def substitution_of(job: Job, model: AnsweringModel, examples: Sequence[Example]
     settings = ScoringSettings(config.task.target_language)
     tested = config.task.selection_metric
     return WarmupAnalysis(**score_substitution(found, examples, dev_metrics(config), settings, tested))
-
-
-def dev_metrics(config: Config) -> list[str]:
-    """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if not METRICS[metric].loads_model]

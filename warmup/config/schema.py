@@ -65,7 +65,7 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra; each YAML file in `conf` starts from one of these."""
+    """Make the schema known to Hydra; the YAML files of most groups start from one of these."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     groups: dict[str, list[type]] = {
@@ -75,7 +75,6 @@ def register() -> None:
         "method": [SftMethod, PauseMethod, WarmupMethod],
         "trainer": [TrainerConfig],
         "evaluation": [EvaluationConfig],
-        "logger": [LoggerConfig],
     }
     for group, nodes in groups.items():
         for node in nodes:

@@ -30,6 +30,7 @@ class RunFile(StrEnum):
     PAGE = "report.html"
     FAILURE = "error.txt"
     WANDB = "wandb"
+    TENSORBOARD = "tensorboard"
 
 
 WRITTEN_AT_ONCE = {RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.LOG}  # before there is anything to lose
