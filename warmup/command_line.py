@@ -37,6 +37,7 @@ from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
 from warmup.runs.records import Failure
+from warmup.training.interruption import INTERRUPTION, Interrupted
 from warmup.training.processes import is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
@@ -87,11 +88,13 @@ def one_line_errors() -> Iterator[None]:
     """End with one line on standard error and a status that is not 0; with HYDRA_FULL_ERROR=1, with the traceback."""
     os.environ[FULL_ERROR] = "1"  # Hydra then hands its exceptions on instead of printing them
     try:
+        INTERRUPTION.listen()
         _check_options()
         yield
-    except KeyboardInterrupt:
-        print(f"interrupted{_how_to_go_on()}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as stop:
+        if is_main_process():
+            print(INTERRUPTION.line(stop), file=sys.stderr)
+        sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             raise
@@ -100,16 +103,6 @@ def one_line_errors() -> Iterator[None]:
     finally:
         if not ASKED_FOR_TRACEBACK:
             os.environ.pop(FULL_ERROR, None)
-
-
-def _how_to_go_on() -> str:
-    if not HydraConfig.initialized():
-        return ""
-    hydra_config = HydraConfig.get()
-    folder = f"hydra.run.dir={os.path.relpath(hydra_config.runtime.output_dir)}"
-    if hydra_config.mode == RunMode.MULTIRUN:
-        folder = f"hydra.sweep.dir={os.path.relpath(hydra_config.sweep.dir)}"
-    return f": the same command with {folder} goes on from the last checkpoint"
 
 
 def error_line(error: Exception) -> str:
@@ -136,6 +129,9 @@ def run_job(composed: DictConfig) -> None:
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
+    INTERRUPTION.listen()  # a launcher may have begun this job in a process of its own
+    shared = f"hydra.sweep.dir={os.path.relpath(hydra_config.sweep.dir)}"
+    INTERRUPTION.folder = shared if multirun else f"hydra.run.dir={os.path.relpath(folder)}"
     log_file = folder / RunFile.LOG
     log_is_new = log_file.is_file() and not log_file.stat().st_size
     resumed = (folder / RunFile.CONFIG).exists()
@@ -209,6 +205,7 @@ class Sweep(Callback):
         with _exit_on_error():
             if any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra):
                 raise UserError("hydra.run.dir is of a single run; the folder of a multirun is hydra.sweep.dir=FOLDER")
+            INTERRUPTION.folder = f"hydra.sweep.dir={os.path.relpath(config.hydra.sweep.dir)}"
             jobs = self._jobs(config)
             for job in jobs:
                 check(compose("config", job), FACTS)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from warmup.models.backbone import Backbone
 from warmup.training import fit as fit_module
 from warmup.training import progress
 from warmup.training.checkpoints import checkpoints, last_checkpoint
+from warmup.training.interruption import INTERRUPTION, Interrupted
 
 TIMES = ("seconds", "train_runtime")
 # checkpoints stand between two logged steps, and in the middle of an epoch of 6 steps
@@ -86,6 +88,44 @@ def test_a_killed_training_ends_as_one_that_was_not(
     assert_same(expected, train(make_backbone, tmp_path / "moved", method, **shape))
     histories = [json.loads((tmp_path / name / "history.json").read_text()) for name in ("whole", "moved")]
     assert list(map(list, histories[0])) == list(map(list, histories[1]))  # the same order too
+
+
+class AskedToStop(TrainerCallback):
+    """A signal comes during a step."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_) -> None:
+        if state.global_step == self.step - 1:
+            INTERRUPTION.asked = signal.SIGTERM
+
+
+@pytest.mark.parametrize("method", [SFT, WARMUP], ids=["sft", "warmup"])
+@pytest.mark.parametrize(("by", "step"), [("steps", 3), ("steps", 4), ("steps", 8), ("epoch", 5), ("epoch", 6)])
+def test_a_training_that_is_asked_to_stop_saves_and_ends_as_one_that_was_not(
+    make_backbone, tmp_path: Path, monkeypatch, method: MethodConfig, by: str, step: int
+) -> None:
+    """In the middle of an epoch and at its end, in a step that is evaluated, in the last one."""
+    shape = {**SHAPE, "evaluate_by": by}
+    expected = train(make_backbone, tmp_path / "whole", method, **shape)
+    monkeypatch.setattr(INTERRUPTION, "asked", None)
+    monkeypatch.setattr(INTERRUPTION, "saved", None)
+    with pytest.raises(Interrupted) as stop:
+        train(make_backbone, tmp_path / "run", method, callbacks=[AskedToStop(step)], **shape)
+    assert stop.value.status == 143 and INTERRUPTION.saved == step
+    INTERRUPTION.asked = None
+    assert_same(expected, train(make_backbone, tmp_path / "run", method, callbacks=[OnlyFrom(step)], **shape))
+
+
+class OnlyFrom(TrainerCallback):
+    """Sees that no step is taken again."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_begin(self, args, state, control, **_) -> None:
+        assert state.global_step >= self.step
 
 
 def test_patience_outlives_a_restart(make_backbone, tmp_path: Path) -> None:

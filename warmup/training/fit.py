@@ -23,6 +23,7 @@ from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
+from warmup.training.interruption import INTERRUPTION
 from warmup.training.method_model import MethodModel
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import WarmupTrainer
@@ -160,7 +161,7 @@ def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
     if trainer.is_world_process_zero():
         trainer.add_callback(bar)
     try:
-        with logging_redirect_tqdm():
+        with logging_redirect_tqdm(), INTERRUPTION.saving():
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except OSError as error:
         raise UserError(f"cannot write to {checkpoints}: {error.strerror or error}") from error

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -18,6 +20,7 @@ from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import load_weights, save
 from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler
 from warmup.training.checkpoints import checkpoint_at, evaluated_steps, mean_weights, read_state
+from warmup.training.interruption import INTERRUPTION, Interrupted
 from warmup.training.method_model import MethodModel
 from warmup.training.progress import Stopwatch
 
@@ -53,6 +56,31 @@ class StepCounter(TrainerCallback):
             control.should_evaluate = control.should_save = True
 
 
+class StopWhenAsked(TrainerCallback):
+    """Saves behind the step in which a signal came, and ends the training behind that checkpoint, on all processes."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        ends_epoch = state.epoch is not None and state.epoch == int(state.epoch)
+        evaluates_later = args.eval_strategy == "epoch" and ends_epoch  # or it would go on behind its evaluation
+        if _asked_of_any(args) and not evaluates_later:
+            control.should_save = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if _asked_of_any(args):
+            INTERRUPTION.saved = state.global_step
+            raise Interrupted(INTERRUPTION.asked or signal.SIGTERM)
+
+
+def _asked_of_any(args: TrainingArguments) -> bool:
+    """Whether a signal came to any process: they stop at the same step, or wait for each other for ever."""
+    asked = INTERRUPTION.asked is not None
+    if args.world_size == 1:
+        return asked
+    flag = torch.tensor(int(asked), device=args.device)
+    dist.all_reduce(flag, dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
 class WarmupTrainer(Trainer):
     """Trains a `MethodModel`; `score` decodes the dev set and returns its metrics."""
 
@@ -76,6 +104,7 @@ class WarmupTrainer(Trainer):
         self.clock = Stopwatch()
         self.progress = model.progress
         self.add_callback(StepCounter(model, config))
+        self.add_callback(StopWhenAsked())
 
     def get_train_dataloader(self) -> EpochLoader:
         """This process's share of each global batch."""
