@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from html.parser import HTMLParser
@@ -12,6 +13,11 @@ import pytest
 from tests.reporting.browser import CHROMIUM, Browser, drive
 from tests.reporting.conftest import Write, write_predictions
 from warmup.reporting.overview import write_overview
+from warmup.reporting.page.browser import browser_data
+from warmup.reporting.page.findings import findings
+from warmup.reporting.tables.layout import report_on
+from warmup.runs.finding import find_runs
+from warmup.runs.paired_examples import pair_examples
 
 HOSTILE = "</script><script>window.hacked=1</script><!-- <img src=x onerror=window.hacked=1> & \u2028 'q' \"d\" \x00"
 needs_chromium = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"{CHROMIUM} is not installed")
@@ -80,8 +86,10 @@ def test_no_text_becomes_markup_and_nothing_is_loaded(report: Path) -> None:
     assert elements.scripts.count(None) == 1 and set(elements.scripts) == {None, "application/json"}
     assert all(address.startswith(("data:", "#")) for address in elements.addresses)
     assert "<script>window" not in text and "<!--" not in text and "\u2028" not in text and "\x00" not in text
-    assert "&lt;script&gt;window.hacked=1&lt;/script&gt;" in text  # the model's name, shown in the table
-    assert "default-src 'none'" in text
+    assert "&lt;script&gt;window.hacked=1&lt;/<wbr>script&gt;" in text.replace(
+        "_<wbr>", "_"
+    )  # the model's name, shown in the table
+    assert "default-src 'none'" in html.unescape(text)
 
 
 def test_the_page_has_every_part(report: Path) -> None:
@@ -90,13 +98,57 @@ def test_the_page_has_every_part(report: Path) -> None:
         assert re.search(rf"<h2[^>]*>{title}</h2>", text), title
     figures = text.split(">Figures</h2>")[1].split("<h2")[0]
     assert len(re.findall(r'<img [^>]*src="data:image/', figures)) == len(re.findall("<figcaption", figures)) == 4
-    assert '<th scope="row">method.num_samples</th><td>—</td><td>4</td>' in text
-    assert "trainer.max_steps" in text.split("What all runs share")[1].split("</details>")[0]
+    assert '<th scope="row">method.num_<wbr>samples</th><td>—</td><td>4</td>' in text
+    assert "trainer.max_<wbr>steps" in text.split("What all runs share")[1].split("</details>")[0]
     data = [json.loads(part) for part in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', text, re.S)]
     sources = next(part["sources"] for part in data if "sources" in part)
     assert sources[4] == f"source 5 {HOSTILE}"  # a NUL survives as JSON's escape
     gains = next(part["gains"] for part in data if "gains" in part)
     assert [i for i, gain in enumerate(gains, start=1) if gain] == [3, 7] and (gains[2], gains[6]) == (-100, 100)
+
+
+@pytest.mark.parametrize(
+    ("right", "of", "sentence"),
+    [
+        (15, 20, "logiqa: warmup has 75.00 accuracy, SFT 25.00: +50.00, 95% CI [30.00, 70.00], significantly better."),
+        (
+            6,
+            20,
+            "logiqa: warmup has 30.00 accuracy, SFT 25.00: +5.00, 95% CI [0.00, 15.00], no further off than chance.",
+        ),
+    ],
+)
+def test_the_top_says_what_the_comparison_shows(
+    write_answers: Write, write_run: Write, tmp_path: Path, right: int, of: int, sentence: str
+) -> None:
+    write_answers("sft", 5, of)
+    write_answers("warmup", right, of)
+    write_run("warmup", 1, 10.0)
+    found = findings(report_on(find_runs([tmp_path / "runs"])))
+    assert found == [
+        sentence,
+        "translation de-en: nothing to compare, of warmup alone there are runs on one test.",
+    ]
+
+
+def test_many_comparisons_of_a_task_are_counted_in_one_sentence(write_answers: Write, tmp_path: Path) -> None:
+    for model, right in (("a", 20), ("b", 0), ("c", 11), ("d", 10)):
+        write_answers("sft", 10, model=model)
+        write_answers("warmup", right, model=model)
+    (sentence,) = findings(report_on(find_runs([tmp_path / "runs"])))
+    assert sentence == (
+        "logiqa: against SFT, warmup's accuracy is significantly better in 1 of 4 comparisons, "
+        "significantly worse in 1, no further off than chance in 2; differences -50.00 to +50.00."
+    )
+
+
+def test_the_browser_opens_where_warmups_differ_most(write_run: Write, tmp_path: Path) -> None:
+    for task, warmups in (("logiqa", "aaaa"), ("summarization", "abca"), ("svamp", "abca"), ("translation", "abab")):
+        run = write_run("warmup", 1, 10.0, task=task, examples=4)
+        write_predictions(run, [("s", warmup, "p", "r") for warmup in warmups])
+    pairs = [pair_examples(run, None) for run in find_runs([tmp_path / "runs"]).runs]
+    menu = browser_data(pairs)["menu"]
+    assert menu["runs"][menu["first"]]["label"].startswith("summarization")
 
 
 @needs_chromium
@@ -135,6 +187,14 @@ def test_it_works_in_a_browser(report: Path, tmp_path: Path, width: int) -> None
         assert await run("window.hacked === undefined")
         await choose("search", "nowhere to be found")
         assert await run("document.querySelectorAll('article').length") == 0
+        table = "document.querySelector('.scroll')"
+        goes_on = await run(f"{table}.scrollWidth > {table}.clientWidth")
+        assert goes_on == (width == 390)
+        assert (await run(f"getComputedStyle({table}).backgroundAttachment")).count(
+            "local"
+        ) == 2  # a shadow at its side
+        name = "[...document.querySelectorAll('.settings thead th')].find((cell) => cell.textContent === 'b_warmup')"
+        assert await run(f"{name}.querySelectorAll('wbr').length") == 1  # where the name may go on in a second line
         overflow = await run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert overflow <= 0, "the page is wider than the screen"
 

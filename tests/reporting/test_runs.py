@@ -82,7 +82,8 @@ def test_two_presets_are_no_repeats_though_nothing_was_overridden(write_run: Wri
     report = report_on(find_runs([tmp_path]))
     assert [line.row.difference for line in report.tables[0].lines] == [1.0, 1.0]
     assert not any("Repeated" in note for note in report.notes)
-    words = sorted(details(tmp_path))
+    assert sorted(details(tmp_path)) == ["A", "B"]
+    words = sorted(report.tables[0].legend, key=lambda line: line.partition("max_steps")[2])
     assert "max_steps -1" in words[0] and "epochs 1" in words[0] and "max_steps 2000" in words[1]
     assert "layers" not in words[0]  # both have as many
 
@@ -114,7 +115,8 @@ def test_the_same_data_in_another_place_is_the_same_experiment(write_run: Write,
         write_inputs(write_run(method, bleu=10.0, data=folder, config=moved), train_examples="a", test_examples="b")
     assert details(tmp_path) == [""]
     (tmp_path / "runs" / "1" / "inputs.json").unlink()  # now only the names are there to go by
-    assert sorted(details(tmp_path)) == ["data here, train /here/train.tsv", "data there, train /there/train.tsv"]
+    legend = report_on(find_runs([tmp_path])).tables[0].legend
+    assert legend == ["A: data here, train /here/train.tsv", "B: data there, train /there/train.tsv"]
 
 
 def test_an_evaluation_is_compared_by_what_it_reads(write_run: Write, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from tests.reporting.conftest import Write
 from warmup.errors import UserError
+from warmup.reporting.tables.latex import latex
 from warmup.reporting.tables.layout import Line, Report, report_on
 from warmup.reporting.tables.markdown import markdown
 from warmup.reporting.tables.spreadsheet import spreadsheet
@@ -166,7 +167,40 @@ def test_data_and_split_are_named_where_they_differ(write_run: Write, tmp_path: 
     write_run("sft", 1, 10.0)
     write_run("sft", 1, 20.0, data="hub", split="validation")
     models = [line.split(" | ")[1] for line in table_lines(tmp_path)]
-    assert models == ["tiny_t5 (data hub, split validation)", "tiny_t5 (data toy, split test)"]
+    assert models == ["tiny_t5 (A)", "tiny_t5 (B)"]
+    legend = ["A: data hub, split validation", "B: data toy, split test"]
+    assert list(report(tmp_path).tables[0].legend) == legend
+    output = io.StringIO()
+    print_report(report(tmp_path), Console(file=output, width=80))
+    for text in (markdown(report(tmp_path)), latex(report(tmp_path)), spreadsheet(report(tmp_path)), output.getvalue()):
+        assert all(line in text for line in legend)
+
+
+def test_equal_words_share_a_letter_and_long_ones_get_one(write_run: Write, tmp_path: Path) -> None:
+    """Of two tasks the runs differ alike; of a third only in a path, which would push the numbers off the page."""
+    changes = ({"trainer.max_steps": "5", "trainer.batch_size": "2"}, {"trainer.max_steps": "9"})
+    for task in ("logiqa", "summarization"):
+        for overrides in changes:
+            write_run("sft", 1, 10.0, task=task, overrides=overrides)
+    for overrides in ({"data.train": "/a/long/way/to/the/file/of/this/test.tsv"}, {}):
+        write_run("sft", 1, 10.0, task="svamp", overrides=overrides)
+    rows = {(line.row.task, line.row.detail) for line in report(tmp_path).tables[0].lines}
+    assert rows >= {("logiqa", "A"), ("logiqa", "B"), ("summarization", "A"), ("summarization", "B")}
+    assert ("svamp", "train default") in rows and ("svamp", "C") in rows
+    assert "C: train /a/long/way/to/the/file/of/this/test.tsv" in report(tmp_path).tables[0].legend
+    assert len(report(tmp_path).tables[0].legend) == 3
+
+
+def test_an_evaluated_checkpoint_has_its_runs_name(write_run: Write, tmp_path: Path) -> None:
+    for path in ("/tmp/out/base/model", "/tmp/out/sweep/3/model", "owner/t5", "outputs/longer_run/checkpoint-40"):
+        write_run("sft", 1, 10.0, model=path, config={"run": "evaluate", "checkpoint": path})
+    names = {line.row.model for line in report(tmp_path).tables[0].lines}
+    assert names == {"base", "sweep/3", "owner/t5", "longer_run"}
+    write_run(
+        "sft", 1, 12.0, model="elsewhere/base/model", config={"run": "evaluate", "checkpoint": "elsewhere/base/model"}
+    )
+    details = [line.row.detail for line in report(tmp_path).tables[0].lines if line.row.model == "base"]
+    assert len(set(details)) == 2  # two runs of one name are told apart
 
 
 def test_chance_skipped_metrics_and_invalid_answers(write_run: Write, tmp_path: Path) -> None:

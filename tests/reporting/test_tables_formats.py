@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -88,7 +89,7 @@ def test_csv_holds_unrounded_numbers_and_no_formula(write_run: Write, write_answ
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a_b & 5%", r"a\_b \& 5\%"),
+        ("a_b & 5%", r"a\_\allowbreak{}b \& 5\%"),
         ("\\ ~ ^", r"\textbackslash{} \textasciitilde{} \textasciicircum{}"),
         ("é ç ß Č", r"\'{e} \c{c} \ss{} \v{C}"),
         ("中", "[U+4E2D]"),
@@ -106,8 +107,20 @@ def test_latex_has_booktabs_a_caption_and_a_label(write_answers: Write, tmp_path
     text = latex(report(tmp_path))
     for part in (r"\toprule", r"\midrule", r"\bottomrule", r"\caption{SFT against warmup. ", r"\label{tab:comparison}"):
         assert text.count(part) == 1
-    assert r"\multicolumn{6}{@{}l@{}}{\textit{logiqa, tiny\_t5}} \\" in text
+    assert r"\multicolumn{6}{@{}l@{}}{\textit{logiqa, tiny\_\allowbreak{}t5}} \\" in text
     assert "accuracy & 75.00 & 25.00 & $-$50.00* & [" in text
+    assert "& p (Holm) " in text and "] & 0.002 " in text
+    assert re.search(r"[^\n]\\end|\S {2,}\S", text.split("begin{tabular}")[1].split("bottomrule")[0]) is None
+
+
+def test_what_a_paper_has_no_room_for_is_said_in_the_caption(write_answers: Write, tmp_path: Path) -> None:
+    chance = {"accuracy": {"uniform": 25.0, "majority": 27.5}}
+    for method in ("sft", "warmup"):
+        write_answers(method, 5, chance=chance, config={"trainer": {"batch_size": 1}})
+        write_answers(method, 5, chance=chance, config={"trainer": {"batch_size": 2}})
+    text = latex(report(tmp_path))
+    assert "& chance" not in text and "& n " not in text
+    assert text.count(r"Chance levels: 25.0/\allowbreak{}27.5 (logiqa: accuracy).") == 1
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
@@ -119,14 +132,15 @@ def test_latex_compiles_alone_and_inside_a_paper(write_run: Write, write_answers
     (tmp_path / "runs" / "failed").mkdir()
     (tmp_path / "runs" / "failed" / "error.txt").write_text(NASTY)
     (tmp_path / "comparison.tex").write_text(latex(report(tmp_path)), encoding="utf-8")
-    head = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    head = "\\documentclass[twocolumn]{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
     (tmp_path / "paper.tex").write_text(head + "\\input{comparison}\nThe end.\n\\end{document}\n")
     for name in ("comparison", "paper"):
         command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{name}.tex"]
         result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
         assert result.returncode == 0, result.stdout[-2000:]
         assert (tmp_path / f"{name}.pdf").stat().st_size > 1000
-        assert "too large for page" not in result.stdout and "Missing character" not in result.stdout
+        for complaint in ("too large for page", "Missing character", "Overfull"):
+            assert complaint not in result.stdout
 
 
 @pytest.mark.parametrize(("metric", "lost", "won"), [("ter", "+5.00", "-5.00"), ("chrf", "-5.00", "+5.00")])

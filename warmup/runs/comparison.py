@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 
 from warmup.metrics.registry import score_order, score_title
 from warmup.metrics.significance import PairedComparison, summarise_seeds
-from warmup.runs.finding import Run, experiment_words, group_by, newest_runs, variants_of, varying_words
+from warmup.runs.finding import Run, group_by, newest_runs
 from warmup.runs.metrics_records import METHOD_NAMES
 from warmup.runs.predictions import distinct_test_sets
+from warmup.runs.short_labels import Legend, ShortLabels
 
 CHANCE_LEVELS = {"uniform", "majority"}
 
@@ -42,7 +43,7 @@ class Row:
 
     Attributes:
         warmup: the score of `method`: warmup, or the control that is compared with SFT as warmup is.
-        detail: what tells this row from others of the same task and model, in words; often empty.
+        detail: what tells this row from others of the same task and model, in few words or a letter; often empty.
         chance: {"uniform": percent, "majority": percent}, for metrics of labels.
         same_test: whether all runs were scored on one and the same test set; otherwise there is no difference.
         variant: the settings of that method alone.
@@ -106,24 +107,28 @@ class Group:
 
 @dataclass
 class Comparison:
-    """The rows, what a reader must know to trust them, and the signatures of each metric."""
+    """The rows, what a reader must know to trust them, the signatures of each metric, and the letters in `detail`s."""
 
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     signatures: dict[str, list[str]] = field(default_factory=dict)
+    legend: Legend = field(default_factory=Legend)
 
 
 def compare_runs(runs: Sequence[Run]) -> Comparison:
     """Compare SFT, averaged over its seeds, with each variant of warmup, for every experiment among `runs`."""
     kept, repeated = newest_runs(runs)
-    groups = group_runs(kept)
+    labels = ShortLabels(kept)
     rows: list[Row] = []
     warnings: list[str] = []
-    for group, detail in zip(groups, _details(groups), strict=True):
+    for group in group_runs(kept):
+        parts = (labels.of_experiment(group.experiment), labels.of_variant(group.method, group.variant))
+        detail = ", ".join(filter(None, parts))
         of_group = _rows(group, detail)
         rows += of_group
         warnings += [*_warnings(group, detail), *_unpaired(of_group)]
-    return Comparison(rows, [*warnings, *_skipped(kept), *_score_notes(kept), *repeated], _signatures(kept))
+    notes = [*warnings, *_skipped(kept), *_score_notes(kept), *repeated]
+    return Comparison(rows, notes, _signatures(kept), labels.legend)
 
 
 def group_runs(runs: Sequence[Run]) -> list[Group]:
@@ -135,29 +140,10 @@ def group_runs(runs: Sequence[Run]) -> list[Group]:
         found = [
             Group(experiment, variant, sft, seeds, method)
             for method in others
-            for _, variant, seeds in variants_of(same, method)
+            for variant, seeds in group_by([run for run in same if run.method == method], "variant")
         ]
         groups += found or [Group(experiment, {}, sft, [])]
     return groups
-
-
-def _details(groups: Sequence[Group]) -> list[str]:
-    """What tells each group from the others of its task and model, in words."""
-    details = [""] * len(groups)
-    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for index, group in enumerate(groups):
-        alike[group.experiment["task"], group.experiment["model"]].append(index)
-    for indices in alike.values():
-        with_warmup = [index for index in indices if groups[index].warmup]
-        words = dict(zip(indices, experiment_words([groups[i].runs for i in indices]), strict=True))
-        variant_words: dict[int, str] = {}
-        for method in METHOD_NAMES:
-            of_method = [index for index in with_warmup if groups[index].method == method]
-            words_of = varying_words([groups[index].variant for index in of_method])
-            variant_words |= dict(zip(of_method, words_of, strict=True))
-        for index in indices:
-            details[index] = ", ".join(part for part in (words[index], variant_words.get(index, "")) if part)
-    return details
 
 
 def _rows(group: Group, detail: str) -> list[Row]:
@@ -170,8 +156,8 @@ def _rows(group: Group, detail: str) -> list[Row]:
         cells = (_over_seeds(group.sft, metric), _over_seeds(group.warmup, metric))
         rows.append(
             Row(
-                group.experiment["task"],
-                group.experiment["model"],
+                group.runs[0].task,
+                group.runs[0].model_name,
                 detail,
                 metric,
                 *cells,
@@ -192,7 +178,7 @@ def _over_seeds(runs: Sequence[Run], metric: str) -> Cell | None:
 
 def _warnings(group: Group, detail: str) -> list[str]:
     """What makes a comparison less than it looks: no label for an answer, unlike tests and signatures."""
-    name = ", ".join(part for part in (group.experiment["task"], group.experiment["model"], detail) if part)
+    name = ", ".join(filter(None, (group.runs[0].task, group.runs[0].model_name, detail)))
     lines = []
     shares = []
     for method, same in (("sft", group.sft), (group.method, group.warmup)):

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 from warmup.config.neutral_keys import tells_runs_apart
@@ -60,6 +60,12 @@ class Run(RunMetrics):
         if known.get("trainer.precision") == "auto" and self.device:  # bfloat16 on CUDA alone
             known["trainer.precision"] = f"auto on {'cpu' if self.device == 'cpu' else 'cuda'}"
         return {k: v for k, v in known.items() if tells_runs_apart(k) and k.split(".")[0] not in unread}
+
+    @property
+    def model_name(self) -> str:
+        """The model as tables show it: of an evaluated checkpoint the name of the run that trained it."""
+        checkpoint = self.config.get("checkpoint") or self.overrides.get("checkpoint")
+        return run_name(self.model) if self.model == checkpoint else self.model
 
     @property
     def shared_settings(self) -> dict[str, str]:
@@ -167,6 +173,19 @@ def _read_or_note(found: FoundRuns, read: Callable[[Path], Record], folder: Path
         return otherwise
 
 
+def run_name(checkpoint: str) -> str:
+    """The name of the run that a checkpoint lies in, as `base` of `outputs/base/model`; a hub name stays.
+
+    A job of a multirun, whose own name is a number, is named with its multirun.
+    """
+    parts = list(PurePath(checkpoint).parts)
+    while len(parts) > 1 and re.fullmatch(r"model|checkpoints?|checkpoint-\d+", parts[-1]):
+        parts.pop()
+    if parts == checkpoint.split("/") and len(parts) == 2:
+        return checkpoint
+    return "/".join(parts[-2:]) if parts[-1].isdecimal() else parts[-1]
+
+
 def newest_runs(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """Of runs of one experiment, method and seed only the newest, and a line for each that was repeated.
 
@@ -174,13 +193,13 @@ def newest_runs(runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
     """
     repeats: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
-        repeats[_sorting_key(run.experiment), run.method, _sorting_key(run.variant), run.seed].append(run)
+        repeats[sorting_key(run.experiment), run.method, sorting_key(run.variant), run.seed].append(run)
     notes = []
     for same in repeats.values():
         same.sort(key=lambda run: (run.finished, str(run.folder)))
         if len(same) > 1:
             run = same[-1]
-            name = f"{run.task}, {run.model}, {METHOD_NAMES[run.method]}, seed {run.seed}"
+            name = f"{run.task}, {run.model_name}, {METHOD_NAMES[run.method]}, seed {run.seed}"
             notes.append(f"Repeated: {name} was run {len(same)} times; only the newest counts, {run.folder}.")
     return [same[-1] for same in repeats.values()], notes
 
@@ -189,45 +208,13 @@ def group_by(runs: Sequence[Run], attribute: str) -> list[tuple[dict[str, str], 
     """`runs` grouped by equal values of a property that is a dict ("experiment", "variant"), in natural order."""
     groups: dict[Any, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[_sorting_key(getattr(run, attribute))].append(run)
+        groups[sorting_key(getattr(run, attribute))].append(run)
     ordered = sorted(groups.items(), key=lambda item: [(name, natural_order(value)) for name, value in item[0]])
     return [(dict(key), sorted(same, key=lambda run: run.seed)) for key, same in ordered]
 
 
-def varying_words(settings: Sequence[Mapping[str, str]]) -> list[str]:
-    """For each of `settings`, in words, what tells it from the others: "num_samples 4, learning_rate default".
-
-    A key that the others set and this one does not is "default"; where two keys end alike, they are spelt out.
-    """
-    keys = sorted({key for setting in settings for key in setting})
-    keys = [key for key in keys if len({setting.get(key) for setting in settings}) > 1]
-    endings = [key.split(".")[-1] for key in keys]
-    names = {key: end if endings.count(end) == 1 else key for key, end in zip(keys, endings, strict=True)}
-    return [", ".join(f"{names[key]} {setting.get(key, 'default')}" for key in keys) for setting in settings]
-
-
-def experiment_words(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """`varying_words` of the experiment of each group's runs, by its digests where all names agree."""
-    named = [runs[0].shared_settings for runs in groups]
-    words = varying_words(named)
-    if len(set(words)) == len(words):
-        return words
-    digests = [runs[0].experiment for runs in groups]
-    keys = {key for found in digests for key in found if key in BY_CONTENT}
-    recorded = [{key: found.get(key, "not recorded") for key in keys} for found in digests]
-    return varying_words([names | found for names, found in zip(named, recorded, strict=True)])
-
-
-def variants_of(runs: Sequence[Run], method: str) -> list[tuple[str, dict[str, str], list[Run]]]:
-    """Each variant of a method among `runs`, in words, as settings, and its runs; num_samples 4 comes before 16."""
-    groups = group_by([run for run in runs if run.method == method], "variant")
-    words = varying_words([variant for variant, _ in groups])
-    found = [(word, *group) for word, group in zip(words, groups, strict=True)]
-    return sorted(found, key=lambda item: natural_order(item[0]))
-
-
-def _sorting_key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-    # what everybody knows first: tables are sorted by this
+def sorting_key(setting: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """A setting as a key of a dict, what everybody knows first: tables are sorted by this."""
     first = ["task", "model", "data", "split"]
     return tuple(sorted(setting.items(), key=lambda item: (first.index(item[0]) if item[0] in first else 4, item[0])))
 

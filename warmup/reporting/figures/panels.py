@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from warmup.reporting.figures.style import SFT_STYLE, warmup_style
-from warmup.runs.finding import Run, experiment_words, group_by, variants_of
+from warmup.runs.finding import Run, group_by
 from warmup.runs.metrics_records import METHOD_NAMES
+from warmup.runs.short_labels import ShortLabels
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,16 @@ def panels_of(runs: Sequence[Run]) -> list[Panel]:
 
     A variant of a method has one label and style in all of them.
     """
-    groups = group_by(runs, "experiment")
-    variants = [(method, *found) for method in METHOD_NAMES if method != "sft" for found in variants_of(runs, method)]
+    labels = ShortLabels(runs)
+    variants = [(method, *found) for method in METHOD_NAMES if method != "sft" for found in labels.variants(method)]
     panels = []
-    for experiment, same in groups:
-        task, model = experiment["task"], experiment["model"]
-        alike = [(other, others) for other, others in groups if (other["task"], other["model"]) == (task, model)]
-        detail = experiment_words([others for _, others in alike])[alike.index((experiment, same))]
+    for experiment, same in group_by(runs, "experiment"):
         sft = [run for run in same if run.method == "sft"]
         series = [Series("SFT", SFT_STYLE, sft)] if sft else []
-        for number, (method, word, variant, _) in enumerate(variants):
+        for number, (method, word, variant) in enumerate(variants):
             seeds = [run for run in same if run.method == method and run.variant == variant]
-            label = ", ".join(part for part in (METHOD_NAMES[method], word) if part)
+            label = ", ".join(filter(None, (METHOD_NAMES[method], word)))
             series += [Series(label, warmup_style(number), seeds)] if seeds else []
-        panels.append(Panel(", ".join(part for part in (task, model, detail) if part), series))
+        title = ", ".join(filter(None, (same[0].task, same[0].model_name, labels.of_experiment(experiment))))
+        panels.append(Panel(title, series))
     return panels

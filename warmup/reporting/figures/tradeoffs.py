@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -14,7 +14,8 @@ from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 from warmup.metrics.registry import score_kinds, score_title
 from warmup.reporting.figures.panels import Panel, Series
 from warmup.reporting.figures.style import SFT_STYLE, WIDTH, add_legend, extra_height, from_zero, warmup_style, wrapped
-from warmup.runs.finding import Run, varying_words
+from warmup.runs.finding import Run
+from warmup.runs.short_labels import MOST_LETTERS, in_words, varying
 
 MOST_PANELS = 8  # in one figure, two a row
 BARS = "bars: ± one standard deviation over seeds"
@@ -79,15 +80,15 @@ def _draw_samples(axes: Axes, panel: Panel, metric: str) -> dict[str, Any]:
     kinds: dict[Any, list[Run]] = {}
     for run in tried:
         kinds.setdefault(tuple(sorted(item for item in run.variant.items() if item[0] != K_KEY)), []).append(run)
-    words = varying_words([dict(kind) for kind in kinds])
-    for number, (word, runs) in enumerate(zip(words, kinds.values(), strict=True)):
+    words = varying([dict(kind) for kind in kinds])
+    for number, (differing, runs) in enumerate(zip(words, kinds.values(), strict=True)):
         points = {}
         for samples in sorted(_samples(runs)):
             points[samples] = _spread([run.scores[metric].value for run in runs if run.num_samples == samples])
         found = {samples: point for samples, point in points.items() if point}
         means, deviations = zip(*found.values(), strict=True)
         style = warmup_style(number)
-        label = f"warmup, {word}" if word else "warmup"
+        label = ", ".join(filter(None, ("warmup", _short_words(panel, differing, runs))))
         handles[label] = axes.errorbar(list(found), means, yerr=deviations, capsize=2, elinewidth=0.8, **style)
     ticks = sorted(_samples(tried))
     axes.set_xscale("log", base=2)
@@ -96,6 +97,14 @@ def _draw_samples(axes: Axes, panel: Panel, metric: str) -> dict[str, Any]:
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("K, warmups per input")
     return handles
+
+
+def _short_words(panel: Panel, differing: Mapping[str, str], runs: Sequence[Run]) -> str:
+    """The key that differs; for several the letters that these runs have in other figures."""
+    text = in_words(differing)
+    if len(differing) < 2 and len(text) <= MOST_LETTERS:
+        return text
+    return "/".join(one.label.partition(", ")[2] for one in panel.series if one.runs[0] in runs)
 
 
 def _costs(panel: Panel) -> list[tuple[Series, list[Run]]]:

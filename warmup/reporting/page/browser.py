@@ -13,7 +13,7 @@ MOST_BROWSED = 20_000  # examples of each run: more would take a browser long to
 
 
 def browser_data(examples: Sequence[PairedExamples]) -> dict[str, Any]:
-    """JSON values by name: `menu`, which names the `texts-N` and `data-N` of each run.
+    """JSON values by name: `menu`, which names the `texts-N` and `data-N` of each run, and the one to open first.
 
     Runs that answered the same test set share its texts.
     """
@@ -28,7 +28,14 @@ def browser_data(examples: Sequence[PairedExamples]) -> dict[str, Any]:
         blocks[f"data-{number}"] = _answers(paired)
         score = score_title(paired.score or "")
         entries.append({"label": _entry(paired), "score": score, "texts": names[texts], "data": f"data-{number}"})
-    return blocks | {"menu": {"word": WORD, "runs": entries}}
+    variety = [_variety(paired) for paired in examples]
+    return blocks | {"menu": {"word": WORD, "runs": entries, "first": variety.index(max(variety))}}
+
+
+def _variety(paired: PairedExamples) -> tuple[float, bool]:
+    """Different warmups per example, and whether SFT stands beside: the page opens where there is the most to see."""
+    warmups = [warmup for warmup in paired.warmups if warmup is not None]
+    return len(set(warmups)) / len(warmups) if warmups else 0.0, paired.sft is not None
 
 
 def _answers(paired: PairedExamples) -> dict[str, Any]:
@@ -47,4 +54,4 @@ def _entry(paired: PairedExamples) -> str:
     run = paired.run
     beside = f", beside {paired.sft.folder.name}" if paired.sft else ""
     cut = f" (the first {MOST_BROWSED})" if len(paired.sources) > MOST_BROWSED else ""
-    return f"{run.task}, {run.model}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"
+    return f"{run.task}, {run.model_name}, {METHOD_NAMES[run.method]}, seed {run.seed}: {run.folder.name}{beside}{cut}"

@@ -111,6 +111,7 @@
   }
 
   menu.runs.forEach((run, i) => element("run").add(new Option(run.label, String(i))));
+  element("run").value = String(menu.first);
   let waiting = 0;
   element("run").addEventListener("change", choose);
   element("sort").addEventListener("change", select);

@@ -39,7 +39,7 @@ def analyse(examples: PairedExamples) -> dict[str, Any]:
         "run": str(examples.run.folder),
         "sft": examples.sft and str(examples.sft.folder),
         "task": examples.run.task,
-        "model": examples.run.model,
+        "model": examples.run.model_name,
         "seed": examples.run.seed,
         "examples": len(warmups),
         "length_words": fmean(map(len, tokens)) if tokens else None,

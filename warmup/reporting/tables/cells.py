@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+
 from warmup.metrics.registry import larger_is_better
 from warmup.reporting.tables.layout import NO_VALUE, STAR, Line, Table
 from warmup.runs.comparison import Cell
 from warmup.runs.metrics_records import METHOD_NAMES
 
 
-def columns(table: Table, p_values: bool = False) -> list[tuple[str, list[str]]]:
-    """The columns of numbers, each a name and a text per line; those that this table has nothing for are left out."""
+def columns(table: Table, p_values: bool = False, without: Collection[str] = ()) -> list[tuple[str, list[str]]]:
+    """The columns of numbers, each a name and a text per line; those that this table has nothing for are left out.
+
+    Args:
+        without: columns that `in_caption` puts in words, for readers with little room; n stays where it varies.
+    """
     lines = table.lines
     shown = [
         ("SFT", [_mean(line.row.sft) for line in lines]),
@@ -22,12 +28,33 @@ def columns(table: Table, p_values: bool = False) -> list[tuple[str, list[str]]]
         ("n", [_seeds(line) for line in lines]),
     ]
     optional = {"95% CI", "chance", "p (Holm)"} | (set() if table.of_paper else {"paper"})
-    dropped = set() if p_values else {"p (Holm)"}
+    dropped = ({"chance"} & set(without)) | (set() if p_values else {"p (Holm)"})
+    dropped |= {"n"} if "n" in without and _one_number_of_seeds(lines) else set()
     return [
         (name, cells)
         for name, cells in shown
         if name not in dropped and (name not in optional or any(cell != NO_VALUE for cell in cells))
     ]
+
+
+def in_caption(table: Table, without: Collection[str]) -> list[str]:
+    """What `columns(table, without=without)` has no column for, in words; of n the caption tells already."""
+    if "chance" not in without:
+        return []
+    levels: dict[tuple[str, str], list[Line]] = {}
+    for line in table.lines:
+        if line.row.chance:
+            levels.setdefault((line.row.task, line.labels[-1]), []).append(line)
+    words: dict[str, None] = {}
+    for (task, metric), lines in levels.items():
+        one = len({chance_text(line) for line in lines}) == 1  # one test set: the task says which
+        words |= {f"{chance_text(line)} ({task if one else line.row.label}: {metric})": None for line in lines}
+    return [f"Chance levels: {', '.join(words)}."] if words else []
+
+
+def _one_number_of_seeds(lines: Sequence[Line]) -> bool:
+    numbers = {_seeds(line) for line in lines} - {NO_VALUE}
+    return len(numbers) == 1 and numbers.pop().isdecimal()
 
 
 def signed(value: float | None) -> str:

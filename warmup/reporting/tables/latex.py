@@ -5,22 +5,16 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import Any
 
-from warmup.reporting.tables.cells import columns
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from warmup.reporting.tables.cells import columns, in_caption
 from warmup.reporting.tables.layout import NOTHING, Report, Table
 
-SHORT = 50  # letters that certainly fit into one line
+SHORT = 45  # letters that certainly fit into one line of a column
 LINES_PER_PAGE = 45  # of a table on one page: longer ones go on in a further table
-HEAD = r"""% SFT against warmup. Compiles by itself: pdflatex comparison.tex
-% In a paper that loads booktabs: \input{comparison}
-\def\comparisonends{}
-\ifcsname ver@booktabs.sty\endcsname\else
-  \def\comparisonends{\end{document}}
-  \documentclass{article}
-  \usepackage{booktabs}
-  \begin{document}
-\fi
-"""
+SAID_IN_CAPTION = {"chance", "n"}  # a column of a paper is narrow
 ESCAPES = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -30,6 +24,8 @@ ESCAPES = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': "''",
+    "_": r"\_\allowbreak{}",
+    "/": r"/\allowbreak{}",
     "±": r"$\pm$",
     "↓": r"$\downarrow$",
     "—": "---",
@@ -38,7 +34,7 @@ ESCAPES = {
     "æ": r"\ae{}",
     "ø": r"\o{}",
     "ł": r"\l{}",
-    **{letter: "\\" + letter for letter in "#$%&_{}"},
+    **{letter: "\\" + letter for letter in "#$%&{}"},
 }
 # Combining marks of Unicode and the accents that LaTeX sets for them.
 ACCENTS = {"\u0300": "`", "\u0301": "'", "\u0302": "^", "\u0303": "~", "\u0304": "=", "\u0306": "u", "\u0307": "."}
@@ -46,14 +42,38 @@ ACCENTS |= {"\u0308": '"', "\u030a": "r", "\u030b": "H", "\u030c": "v", "\u0327"
 
 
 def latex(report: Report) -> str:
-    """Every table as a float with caption and label; notes stand in comments, for the eyes of the authors."""
-    parts = [HEAD]
-    for table in report.tables:
-        parts += [_float(table, part, number) for number, part in enumerate(_page_parts(table))]
-    if not report.tables:
-        parts.append(NOTHING + "\n")
-    parts += [f"% {latex_text(note)}\n" for note in report.notes]
-    return "\n".join([*parts, "\\comparisonends\n"])
+    """Every table as a float with caption and label; notes stand in comments, for the eyes of the authors.
+
+    A table that is wider than the column of the paper is made smaller by LaTeX, which alone knows that column.
+    """
+    floats = [_float(table, part, number) for table in report.tables for number, part in enumerate(_page_parts(table))]
+    template = _environment().get_template("comparison.tex.jinja")
+    return template.render(floats=floats, nothing=NOTHING, notes=report.notes, SHORT=SHORT)
+
+
+def _environment() -> Environment:
+    """Jinja2 whose every expression is escaped for LaTeX, and whose marks are none of LaTeX's own."""
+    environment = Environment(
+        loader=PackageLoader("warmup.reporting.tables", ""),
+        undefined=StrictUndefined,
+        finalize=lambda value: value if isinstance(value, _Latex) else latex_text(str(value)),
+        block_start_string="<%",
+        block_end_string="%>",
+        variable_start_string="<<",
+        variable_end_string=">>",
+        comment_start_string="<#",
+        comment_end_string="#>",
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # which is for HTML: finalize does it
+    )
+    environment.filters["figures"] = _numbers
+    return environment
+
+
+class _Latex(str):
+    """Text that is LaTeX already."""
 
 
 def latex_text(text: str) -> str:
@@ -92,41 +112,29 @@ def _page_parts(table: Table) -> Iterator[list[Sequence[int]]]:
     yield part
 
 
-def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> str:
-    shown, lines = columns(table), table.lines
-    width = 1 + len(shown)
-    rows = []
+def _float(table: Table, blocks: Sequence[Sequence[int]], number: int) -> dict[str, Any]:
+    """What the template reads of one table, or of the part of it that fits a page."""
+    shown, lines = columns(table, p_values=True, without=SAID_IN_CAPTION), table.lines
+    found = []
     for block in blocks:
-        heading = ", ".join(lines[block[0]].labels[:-1])
-        if heading:  # a row of its own, so that a long label widens no column
-            column = "l" if len(heading) <= SHORT else r"p{\linewidth}"
-            rows.append(rf"\multicolumn{{{width}}}{{@{{}}{column}@{{}}}}{{\textit{{{latex_text(heading)}}}}} \\")
-        for index in block:
-            cells = [latex_text(lines[index].labels[-1]), *(_latex_number(cells[index]) for _, cells in shown)]
-            rows.append(" & ".join(cells) + r" \\")
-        rows.append(r"\midrule")
-    rows[-1] = r"\bottomrule"
-    caption = f"{table.title}. {' '.join(table.caption)}" if number == 0 else f"{table.title}, continued."
-    label = f"tab:{table.name}" + (f"-{number + 1}" if number else "")
-    header = [latex_text(table.label_names[-1]), *(latex_text(name) for name, _ in shown)]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
-            rf"\caption{{{latex_text(caption)}}}",
-            rf"\label{{{label}}}\vspace{{4pt}}",
-            rf"\begin{{tabular}}{{@{{}}l{'r' * len(shown)}@{{}}}}",
-            r"\toprule",
-            " & ".join(header) + r" \\",
-            r"\midrule",
-            *rows,
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+        rows = [(lines[index].labels[-1], [cells[index] for _, cells in shown]) for index in block]
+        # the other labels have a row of their own, so that a long one widens no column
+        found.append({"heading": ", ".join(lines[block[0]].labels[:-1]), "rows": rows})
+    caption = [f"{table.title}, continued."]
+    if number == 0:
+        caption = [f"{table.title}.", *table.caption, *in_caption(table, SAID_IN_CAPTION)]
+    return {
+        "name": f"{table.name}-{number + 1}" if number else table.name,
+        "caption": " ".join(caption),
+        "label_name": table.label_names[-1],
+        "columns": [name for name, _ in shown],
+        "blocks": found,
+        "legend": table.legend if number == 0 else [],
+    }
 
 
-def _latex_number(cell: str) -> str:
-    """A cell of figures: a hyphen before a digit is a minus."""
-    return re.sub(r"-(?=\d)", "$-$", latex_text(cell))
+def _numbers(cell: str) -> _Latex:
+    """A cell of figures: a hyphen before a digit is a minus, and the spread is set small."""
+    mean, spread, deviation = cell.partition(" ± ")
+    text = re.sub(r"-(?=\d)", "$-$", latex_text(mean))
+    return _Latex(f"{text}$_{{\\pm {deviation}}}$" if spread else text)

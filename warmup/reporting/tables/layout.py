@@ -17,6 +17,7 @@ from warmup.runs.comparison import Comparison, Row, compare_runs
 from warmup.runs.finding import FoundRuns
 from warmup.runs.metrics_records import METHOD_NAMES
 from warmup.runs.paired_tests import add_tests
+from warmup.runs.short_labels import Legend
 
 NOTHING = "No run has finished."
 NO_VALUE = "—"
@@ -54,6 +55,7 @@ class Table:
         label_names: the titles of the label columns.
         of_paper: whether it is one of the paper's tables, with the paper's differences beside ours.
         method: the one that is compared with SFT, as a record names it.
+        legend: what each letter in its labels and title stands for, a line each.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Table:
     caption: Sequence[str]
     of_paper: bool = False
     method: str = "warmup"
+    legend: Sequence[str] = ()
 
     @property
     def lines(self) -> list[Line]:
@@ -103,12 +106,13 @@ def lay_out(comparison: Comparison) -> list[Table]:
     """The paper's tables that these runs fill, then one table of everything else, and one of the control."""
     papers = paper_rows(comparison.rows)
     names = _unique([paper.table.name for paper in papers])
-    tables = [_paper_table(paper, name) for paper, name in zip(papers, names, strict=True)]
+    legend = comparison.legend
+    tables = [_paper_table(paper, name, legend) for paper, name in zip(papers, names, strict=True)]
     shown = {id(row) for paper in papers for row in paper.rows.values()}
     others = [row for row in comparison.rows if id(row) not in shown]
     for method in dict.fromkeys(row.method for row in sorted(others, key=lambda row: row.method != "warmup")):
         title = "Other runs" if tables and method == "warmup" else f"SFT against {METHOD_NAMES[method]}"
-        tables.append(_comparison_table([row for row in others if row.method == method], title, method))
+        tables.append(_comparison_table([row for row in others if row.method == method], title, method, legend))
     return tables
 
 
@@ -117,18 +121,20 @@ def _unique(names: Sequence[str]) -> list[str]:
     return [name + (f"_{names[:i].count(name) + 1}" if name in names[:i] else "") for i, name in enumerate(names)]
 
 
-def _comparison_table(rows: Sequence[Row], title: str, method: str) -> Table:
+def _comparison_table(rows: Sequence[Row], title: str, method: str, legend: Legend) -> Table:
     blocks: dict[str, list[Line]] = {}
     for row in rows:
         model = f"{row.model} ({row.detail})" if row.detail else row.model
         line = Line((row.task, model, score_title(row.metric)), row)
         blocks.setdefault(row.label, []).append(line)
     name = "comparison" if method == "warmup" else f"comparison_{method}"
-    return _corrected_table(name, title, ("task", "model", "metric"), list(blocks.values()))
+    table = _corrected_table(name, title, ("task", "model", "metric"), list(blocks.values()))
+    return replace(table, legend=legend.lines([row.detail for row in rows]))
 
 
-def _paper_table(paper: PaperRows, name: str) -> Table:
-    title = f"{paper.table.title} ({paper.settings})" if paper.settings else paper.table.title
+def _paper_table(paper: PaperRows, name: str, legend: Legend) -> Table:
+    detail = legend.short(paper.settings)
+    title = f"{paper.table.title} ({detail})" if detail else paper.table.title
     tasks, gains = paper.table.tasks, paper.table.gains
 
     def row(metric: str, task: str) -> Row:
@@ -136,14 +142,16 @@ def _paper_table(paper: PaperRows, name: str) -> Table:
 
     if len(tasks) == 1:
         lines = [Line((score_title(metric),), row(metric, tasks[0]), gain) for metric, gain in gains.items()]
-        return _corrected_table(name, title, ("metric",), [lines], of_paper=True)
+        table = _corrected_table(name, title, ("metric",), [lines], of_paper=True)
+        return replace(table, legend=legend.lines([detail]))
     blocks = []
     for metric, gain in gains.items():
         label = score_title(metric)
         block = [Line((label, task.split()[-1]), row(metric, task)) for task in tasks]
         average = paper.averages.get(metric) or Row("average", paper.table.model, "", metric, None, None)
         blocks.append([*block, Line((label, "average"), average, gain)])
-    return _corrected_table(name, title, ("metric", "pair"), blocks, of_paper=True)
+    table = _corrected_table(name, title, ("metric", "pair"), blocks, of_paper=True)
+    return replace(table, legend=legend.lines([detail]))
 
 
 def _corrected_table(

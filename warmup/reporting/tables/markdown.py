@@ -22,7 +22,8 @@ def markdown(report: Report) -> str:
         ]
         heading = [] if len(report.tables) == 1 and table.name == "comparison" else [f"## {markdown_text(table.title)}"]
         grid = "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows])
-        parts += [*heading, grid, markdown_text(" ".join(table.caption))]
+        legend = ["\n".join(f"- {markdown_text(line)}" for line in table.legend)] if table.legend else []
+        parts += [*heading, grid, markdown_text(" ".join(table.caption)), *legend]
     if not report.tables:
         parts.append(NOTHING)
     notes = [f"- {markdown_text(note)}" for note in report.notes]

@@ -130,13 +130,13 @@ class PaperRows:
     """One of the paper's tables with our rows in it: for each metric a row per task, and after several their average.
 
     Attributes:
-        settings: in words what was overridden, or differs between tables; empty for the presets as they are.
+        settings: what was overridden, or differs between tables, by key; empty for the presets as they are.
         rows: by (score name, task); a row that nobody ran is missing.
         averages: by score name; only where every task has a row.
     """
 
     table: PaperTable
-    settings: str
+    settings: Mapping[str, str]
     rows: Mapping[tuple[str, str], Row]
     averages: Mapping[str, Row]
 
@@ -179,9 +179,8 @@ def _filled(table: PaperTable, settings: Mapping[str, str], rows: Sequence[Row],
     named = {key for row in rows for run in row.runs for key in run.overrides}
     kind = [others for other, others, _ in filled if other is table]
     shown = {key for key in settings if key in named or len({others.get(key) for others in kind}) > 1} - LABEL_KEYS
-    words = [f"{key} {value}" for key, value in settings.items() if key in shown]
     cells = {(row.metric, row.task): row for row in rows}
-    return PaperRows(table, ", ".join(words), cells, _averages(table, cells))
+    return PaperRows(table, {key: settings[key] for key in settings if key in shown}, cells, _averages(table, cells))
 
 
 def _averages(table: PaperTable, cells: Mapping[tuple[str, str], Row]) -> dict[str, Row]:

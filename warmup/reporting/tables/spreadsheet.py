@@ -24,6 +24,7 @@ def _csv_record(table: Table, line: Line) -> dict[str, Any]:
     chance = row.chance or {}
     record: dict[str, Any] = {"table": table.name, "method": row.method}  # whose figures those of `warmup` are
     record |= {name: _csv_text(getattr(row, name)) for name in ("task", "model", "detail", "metric")}
+    record["legend"] = _csv_text("; ".join(table.legend))
     for method, cell, seeds in zip(("sft", "warmup"), (row.sft, row.warmup), row.seeds, strict=True):
         record |= {f"{method}_mean": cell and cell.mean, f"{method}_sd": cell and cell.deviation}
         record[f"{method}_seeds"] = seeds

@@ -7,8 +7,10 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from warmup.reporting.tables.cells import chance_text, columns, verdict
-from warmup.reporting.tables.layout import NO_VALUE, NOTHING, Line, Report, Table
+from warmup.reporting.tables.cells import columns, in_caption, verdict
+from warmup.reporting.tables.layout import NOTHING, Line, Report, Table
+
+SAID_BELOW = {"chance", "n"}  # a terminal has no room for their columns
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -20,7 +22,7 @@ def print_report(report: Report, console: Console) -> None:
     for table in report.tables:
         console.print(Text(table.title, style="bold"))
         console.print(_rich_table(table))
-        for sentence in [*table.caption, *_only_printed(table)]:
+        for sentence in [*table.legend, *table.caption, *in_caption(table, SAID_BELOW)]:
             if sentence not in said:  # once is enough on one screen
                 console.print(Text(f"  {sentence}", style="dim"))
             said.add(sentence)
@@ -33,9 +35,7 @@ def print_report(report: Report, console: Console) -> None:
 
 def _rich_table(table: Table) -> RichTable:
     """Labels of a block stand above each other in one column, so that a block of several metrics needs no more."""
-    seeds = {cells for name, column in columns(table) if name == "n" for cells in column} - {NO_VALUE}
-    dropped = {"chance", "n"} if len(seeds) == 1 and seeds.pop().isdecimal() else {"chance"}
-    shown = [column for column in columns(table) if column[0] not in dropped]
+    shown = columns(table, without=SAID_BELOW)
     drawn = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     stacked = table.label_names[:-1]
     if stacked:
@@ -56,14 +56,6 @@ def _rich_table(table: Table) -> RichTable:
         drawn.add_row(*labels, Text("\n".join(line.labels[-1] for line in block)), *texts)
         start += len(block)
     return drawn
-
-
-def _only_printed(table: Table) -> list[str]:
-    """What other formats have columns for, in words, since a terminal has no room for them."""
-    levels = {
-        f"{chance_text(line)} ({line.row.label}: {line.labels[-1]})": None for line in table.lines if line.row.chance
-    }
-    return [f"Chance levels: {', '.join(levels)}."] if levels else []
 
 
 def _styled(text: str, column: str, line: Line) -> Text:
