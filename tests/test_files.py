@@ -61,3 +61,13 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         check_writable(tmp_path / "file" / "figures.json")
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_get_the_mode_that_the_user_gives_to_files(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        write_text(tmp_path / "a.txt", "text")
+    finally:
+        assert os.umask(before) == mask, "it is left as it was"
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode

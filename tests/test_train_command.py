@@ -77,6 +77,8 @@ def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Pa
         run = run_of(sweep, method)
         names = {file.value for file in RunFile} - ELSEWHERE - ({"warmup_analysis.json"} if method == "sft" else set())
         assert names == {path.name for path in run.iterdir()}
+        modes = {oct(path.stat().st_mode & 0o777) for path in run.rglob("*") if path.is_file()}
+        assert len(modes) == 1, modes
         record = json.loads((run / "metrics.json").read_text())
         assert set(record["scores"]) == {"bleu", "chrf"}
         assert "tok:13a" in record["scores"]["bleu"]["signature"]

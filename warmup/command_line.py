@@ -36,6 +36,7 @@ from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
+from warmup.runs.labels import labels_of
 from warmup.runs.records import Failure
 from warmup.training.interruption import INTERRUPTION, Interrupted
 from warmup.training.processes import is_main_process, leave_process_group
@@ -91,6 +92,9 @@ def one_line_errors() -> Iterator[None]:
         INTERRUPTION.listen()
         _check_options()
         yield
+        sys.stdout.flush()
+    except BrokenPipeError:  # `--help | head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stop:
         if is_main_process():
             print(INTERRUPTION.line(stop), file=sys.stderr)
@@ -167,11 +171,21 @@ def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> Non
     multirun = hydra_config.mode == RunMode.MULTIRUN
     if not multirun:
         _say_what_a_single_run_leaves_out(hydra_config)
-    from warmup.run import Job, run_stage  # here, so that --help need not wait for torch
+    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+    _say_what_begins(config, folder)
+    from warmup.run import Job, run_stage  # here, so that neither --help nor the first line need wait for torch
 
     atexit.register(leave_process_group)
-    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
     run_stage(Job(config, composed, folder, overrides, Path(hydra_config.sweep.dir) if multirun else None))
+
+
+def _say_what_begins(config: Config, folder: Path) -> None:
+    """The first line, before seconds of imports."""
+    if is_main_process() and config.run in ("all", "train"):
+        labels = labels_of(config, config.method.name)
+        log.info(
+            "%s: %s trains %s on %s, data %s", *(folder, *(labels[k] for k in ("method", "model", "task", "data")))
+        )
 
 
 def _say_that_it_is_done(folder: Path, config: Config, multirun: bool) -> None:

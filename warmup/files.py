@@ -28,12 +28,19 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # NamedTemporaryFile makes private files; results are for the group to read
+        give_usual_mode(temporary)  # NamedTemporaryFile makes private files
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def give_usual_mode(path: str | Path) -> None:
+    """The permissions that this process's new files have by the user's umask, for a file that was made private."""
+    mask = os.umask(0o077)  # there is no way to ask but to set it
+    os.umask(mask)
+    os.chmod(path, 0o666 & ~mask)
 
 
 def check_file(path: str, key: str = "") -> str:

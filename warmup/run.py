@@ -33,7 +33,6 @@ from warmup.models.configured import AnsweringModel, trained_model, untrained_mo
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import check_lengths
 from warmup.models.unwritable import count_unwritable
-from warmup.reporting.overview import write_overview
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
 from warmup.runs.file_names import RunFile
@@ -44,11 +43,10 @@ from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
 from warmup.tracking.identity import Identity
 from warmup.tracking.runs import Trackers, trackers_of_job
-from warmup.tracking.wandb_dashboard import lay_out_dashboard
 from warmup.tracking.wandb_results import log_comparison, log_figures, log_files
 from warmup.tracking.wandb_run import wandb_run
 from warmup.training.batches import EncodedExamples
-from warmup.training.fit import TrainingJob, fit, save_trained
+from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
 from warmup.training.processes import is_main_process, quiet_libraries
 from warmup.training.results import Training
 
@@ -102,6 +100,8 @@ def tables(job: Job) -> None:
 
 def report_to_wandb(job: Job) -> None:
     """run=wandb_report: the dashboard of a project."""
+    from warmup.tracking.wandb_dashboard import lay_out_dashboard
+
     log.info("wandb: the dashboard is at %s", lay_out_dashboard(job.config.logger, job.folder))
 
 
@@ -196,6 +196,8 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
 
     With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
     """
+    from warmup.reporting.overview import write_overview  # here: matplotlib takes a second to import
+
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
     identity = Identity(f"{output.name}-comparison", output.name, "comparison")
@@ -247,6 +249,7 @@ def train_model(
         fresh=config.model.pretrained is None,
         larger_is_better=larger_is_better(config.task.selection_metric),
     )
+    say_what_is_trained(training_job)
     training = fit(training_job, dev_scores, trackers.callbacks(model.backbone.model, training_job.examples))
     if config.model.lora.merge:
         model.backbone.merge_adapters()
@@ -289,6 +292,8 @@ def report(
     )
     metrics.write(job.folder)
     if job.sweep is None:
+        from warmup.reporting.overview import write_overview
+
         write_overview([job.folder], job.folder)
     trackers.results(job.config.logger, metrics, predictions)
 

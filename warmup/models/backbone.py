@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -11,10 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from warmup.models.checkpoints import OwnSettings
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Encoded, Family, Model
-from warmup.models.lora import Adapters
 from warmup.models.sequence_format import PLACE, SequenceFormat, line_ends, word_ids
 from warmup.models.sharpening import Sharpening
 from warmup.models.tokenizers import PAUSE
+
+if TYPE_CHECKING:
+    from warmup.models.lora import Adapters
 
 
 @dataclass

@@ -14,7 +14,6 @@ from warmup.data.examples import Example
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import add_pause, build_fresh, check_lengths, load_pretrained
-from warmup.models.lora import add_adapters
 from warmup.models.sequence_format import SequenceFormat
 from warmup.models.tokenizers import SEPARATOR
 
@@ -43,6 +42,8 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     if settings.limits.pauses is not None:
         add_pause(backbone)
     if config.model.lora.rank:
+        from warmup.models.lora import add_adapters  # here: PEFT takes a second to import
+
         where = str(config.model.pretrained), config.model.revision
         backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, *where)
     return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
@@ -93,7 +94,8 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
     settings = CheckpointSettings.read(path)
     languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
     format_of = partial(SequenceFormat.of_pretrained, config.model) if settings is None else None
-    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages, format_of)
+    key, revision = ("checkpoint", None) if config.checkpoint else ("model.pretrained", config.model.revision)
+    backbone = load_pretrained(path, revision, languages, format_of, key)
     backbone.model.to(device)
     if settings is None:
         log.info("%s has no warmup_config.json: it is decoded directly, without warmup or pauses", path)

@@ -14,7 +14,6 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from warmup.config.schema import Config, LoggerConfig
 from warmup.models.families import Model
-from warmup.reporting.figures.drawing import write_figures
 from warmup.runs.file_names import RunFile
 from warmup.runs.finding import find_runs
 from warmup.runs.labels import labels_of
@@ -84,6 +83,8 @@ class Trackers:
         step = metrics.training_steps or 0
         if self.wandb:
             log_results(self.wandb, metrics, predictions)
+            from warmup.reporting.figures.drawing import write_figures
+
             log_figures(self.wandb, write_figures(find_runs([self.folder]).runs, [], self.folder)[0])
         if self.board:
             with best_effort("tensorboard", "log results"):

@@ -99,6 +99,20 @@ def fit(
     return Training(trainer.clock.seconds, trainer.state.global_step)
 
 
+def say_what_is_trained(job: TrainingJob) -> None:
+    """How much is learnt from, what learns, and where: before the first bar."""
+    weights = list(job.backbone.model.parameters())
+    count, trained = (sum(w.numel() for w in part) for part in (weights, [w for w in weights if w.requires_grad]))
+    log.info(
+        "%s examples; %s parameters%s; %s, %s",
+        f"{len(job.examples):,}",
+        f"{count:,}",
+        "" if trained == count else f", {trained:,} of them trained",
+        job.device,
+        "bfloat16" if use_bfloat16(job.trainer.precision, job.device) else "float32",
+    )
+
+
 def save_trained(job: TrainingJob, training: Training) -> None:
     """Write `training.json`, then `model/`, whole or not at all: where it is, the training is finished."""
     if (job.folder / MODEL_FOLDER).is_dir():
