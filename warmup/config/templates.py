@@ -40,13 +40,13 @@ def with_languages(template: str, names: Mapping[str, str]) -> str:
     template_fields(template)
     parts = []
     for text, name, _, _ in string.Formatter().parse(template):
-        parts.append(_escaped(text))
+        parts.append(_literal(text))
         if name is not None:
-            parts.append(_escaped(names[name]) if name in names else f"{{{name}}}")
+            parts.append(_literal(names[name]) if name in names else f"{{{name}}}")
     return "".join(parts)
 
 
-def _escaped(text: str) -> str:
+def _literal(text: str) -> str:
     """As a template has it."""
     return text.replace("{", "{{").replace("}", "}}")
 

@@ -60,16 +60,7 @@ def load_pretrained(
     folder = Path(path).expanduser()
     if (folder / ADAPTER_FILE).is_file():
         return _load_adapted(folder, languages)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        kinds = [(part, file) for part in ("model", "final") for file in ("config.json", ADAPTER_FILE)]
-        inside = next((part for part, file in kinds if (folder / part / file).is_file()), None)
-        hint = f"; did you mean {folder / inside}?" if inside else " (it has no config.json)"
-        raise UserError(f"{folder} is not a model checkpoint{hint}")
-    if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
-        beside = [str(entry) for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
-        raise wrong_value(key, path, "a checkpoint's folder, or a name on the hub", nearest(folder, beside))
-    if folder.is_file():
-        raise UserError(f"{folder} is a file; a model checkpoint is a folder")
+    _check_folder(path, folder, key)
     name = str(folder) if folder.is_dir() else path
     where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
@@ -89,6 +80,20 @@ def load_pretrained(
     found.family.prepare(found.model, tokenizer, languages)
     _check_likelihood(name, backbone)
     return backbone
+
+
+def _check_folder(path: str, folder: Path, key: str) -> None:
+    """See that what looks like a folder is one with a checkpoint in it."""
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        kinds = [(part, file) for part in ("model", "final") for file in ("config.json", ADAPTER_FILE)]
+        inside = next((part for part, file in kinds if (folder / part / file).is_file()), None)
+        hint = f"; did you mean {folder / inside}?" if inside else " (it has no config.json)"
+        raise UserError(f"{folder} is not a model checkpoint{hint}")
+    if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
+        beside = [str(entry) for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise wrong_value(key, path, "a checkpoint's folder, or a name on the hub", nearest(folder, beside))
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; a model checkpoint is a folder")
 
 
 def _sequence_of(checkpoint: str) -> SequenceFormat:
