@@ -93,13 +93,14 @@ def one_line_errors() -> Iterator[None]:
         _check_options()
         yield
         sys.stdout.flush()
-    except BrokenPipeError:  # `--help | head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stop:
         if is_main_process():
             print(INTERRUPTION.line(stop), file=sys.stderr)
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not HydraConfig.initialized():  # `--help | head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         if ASKED_FOR_TRACEBACK:
             raise
         print(f"error: {error_line(error)}", file=sys.stderr)

@@ -11,6 +11,9 @@ from typing import Any
 
 from warmup.errors import UserError, nearest, wrong_value
 
+UMASK = os.umask(0o077)  # there is no way to ask but to set it: here, before any thread makes a file
+os.umask(UMASK)
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` whole or not at all.
@@ -38,9 +41,7 @@ def write_text(path: Path, text: str) -> None:
 
 def give_usual_mode(path: str | Path) -> None:
     """The permissions that this process's new files have by the user's umask, for a file that was made private."""
-    mask = os.umask(0o077)  # there is no way to ask but to set it
-    os.umask(mask)
-    os.chmod(path, 0o666 & ~mask)
+    os.chmod(path, 0o666 & ~UMASK)
 
 
 def check_file(path: str, key: str = "") -> str:

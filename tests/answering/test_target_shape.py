@@ -16,6 +16,7 @@ from warmup.metrics.answers import score_answers
 from warmup.metrics.metric import ScoringSettings
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
+from warmup.models.configured import forced_ids
 
 ARCHITECTURES = ["t5", "llama"]
 
@@ -72,10 +73,13 @@ def test_what_stands_before_a_target_may_be_repeated_in_it(
 def test_a_forced_token_is_read_before_the_target(architecture: str, make_backbone: Callable[..., Backbone]) -> None:
     backbone = make_backbone(architecture)
     words = [token for token, index in backbone.tokenizer.get_vocab().items() if 100 < index < 110]
-    different = {tuple(map(tuple, targets(backbone, None, forced_bos=word))) for word in words}
+    different = set()
+    for word in words:
+        backbone.forced = forced_ids(backbone, word)
+        different.add(tuple(map(tuple, targets(backbone, None))))
     assert len(different) > 1
     with pytest.raises(UserError, match="evaluation.forced_bos is '<sop>'; allowed: a token of this model"):
-        targets(backbone, None, forced_bos="<sop>")
+        forced_ids(backbone, "<sop>")
 
 
 def test_a_score_says_what_its_answers_were_made_to_look_like(make_backbone: Callable[..., Backbone]) -> None:

@@ -21,7 +21,6 @@ from warmup.answering.marginal import best, score_candidates
 from warmup.config.schema import EvaluationConfig
 from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording, options_of_all
-from warmup.errors import nearest, wrong_value
 from warmup.methods.noise import Noise, input_seeds
 from warmup.methods.sampling import Warmups, sample_warmups
 from warmup.methods.target_sampling import sample_targets
@@ -215,7 +214,7 @@ class Answerer:
         return self.backbone.family.generate(
             self.backbone.model,
             encoded,
-            [[*row, *self._forced] for row in prefix],
+            [[*row, *self.backbone.forced] for row in prefix],
             max_new_tokens=self.limits.target,
             eos_token_id=self.backbone.tokenizer.eos_token_id,
             num_beams=beams,
@@ -224,17 +223,6 @@ class Answerer:
             **({"logits_processor": [NoRepeatInTarget(once)]} if once else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
-
-    @cached_property
-    def _forced(self) -> list[int]:
-        """The tokens that every target begins with, after what else stands before it."""
-        token, tokenizer = self.evaluation.forced_bos, self.backbone.tokenizer
-        if token is None:
-            return []
-        if token not in tokenizer.get_vocab():
-            special = [added.content for added in tokenizer.added_tokens_decoder.values()]
-            raise wrong_value("evaluation.forced_bos", token, "a token of this model", nearest(token, special))
-        return self.backbone.family.force_bos(self.backbone.model, tokenizer, token)
 
     @cached_property
     def _prefix(self) -> list[int]:

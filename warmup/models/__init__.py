@@ -22,5 +22,7 @@ def _without(*packages: str) -> Iterator[None]:
 with _without("sklearn"):  # for GLUE's scores, and for assisted generation
     import transformers.data.metrics
     import transformers.generation.utils
+    import transformers.modeling_utils
+    import transformers.models.auto.auto_factory  # which asks for PEFT where a folder holds adapters
 with _without("datasets", "peft"):  # the Trainer's own handling of them; it gets neither of their classes here
     import transformers.trainer  # noqa: F401

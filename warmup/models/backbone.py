@@ -36,6 +36,7 @@ class Backbone:
     around_source: tuple[list[int], list[int]] | None = None  # tokens; None where the family has its own
     sharpening: Sharpening = Sharpening()  # of the distribution of warmups
     new_rows: list[int] = field(default_factory=list)  # of the embeddings, that no pretraining has seen
+    forced: list[int] = field(default_factory=list)  # tokens that every written target begins with
     adapters: Adapters | None = None  # of LoRA, where the model has any
 
     @property

@@ -11,6 +11,7 @@ import torch
 
 from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Example
+from warmup.errors import nearest, wrong_value
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import add_pause, build_fresh, check_lengths, load_pretrained
@@ -46,7 +47,7 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
 
         where = str(config.model.pretrained), config.model.revision
         backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, *where)
-    return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
+    return _answering(config, backbone, dataclasses.replace(settings, sequence=backbone.sequence))
 
 
 def _pretrained(config: Config) -> Backbone:
@@ -103,9 +104,25 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
         settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None, pauses=None))
     config.evaluation.check_candidates(settings.limits.warmup is not None)
     check_lengths(backbone, settings.limits)
-    return _answering(backbone, settings)
+    return _answering(config, backbone, settings)
 
 
-def _answering(backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
+def _answering(config: Config, backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
     backbone.sharpening = settings.sharpening
+    backbone.forced = forced_ids(backbone, config.evaluation.forced_bos)
     return AnsweringModel(backbone, settings)
+
+
+def forced_ids(backbone: Backbone, token: str | None) -> list[int]:
+    """What stands before every target that is to begin with `token`; of mBART, a language is set in the model itself.
+
+    Raises:
+        UserError: the model has no such token.
+    """
+    tokenizer = backbone.tokenizer
+    if token is None:
+        return []
+    if token not in tokenizer.get_vocab():
+        special = [added.content for added in tokenizer.added_tokens_decoder.values()]
+        raise wrong_value("evaluation.forced_bos", token, "a token of this model", nearest(token, special))
+    return backbone.family.force_bos(backbone.model, tokenizer, token)
