@@ -116,17 +116,22 @@ class Trackers:
 
 
 @contextmanager
-def trackers_of_job(config: Config, method: str, folder: Path, sweep: Path | None) -> Iterator[Trackers]:
+def trackers_of_job(
+    config: Config, written: dict[str, Any], method: str, folder: Path, sweep: Path | None
+) -> Iterator[Trackers]:
     """The trackers of the run in `folder`, which are told of it from here on; none but in the main process.
 
     Args:
+        written: the configuration as config.yaml has it.
         method: "sft", "warmup" or "pause".
         sweep: the folder of the multirun that it is a part of.
     """
     if not is_main_process():
         yield Trackers(folder)
         return
-    labels, logger = labels_of(config, method), config.logger
+    labels = labels_of(config, written, method)
+    tags = [str(tag) for tag in config.logger.tags and written["logger"]["tags"]]
+    logger = dataclasses.replace(config.logger, tags=tags)
     identity = Identity(
         name=folder.name,
         group=None if sweep is None else sweep.name,
@@ -134,7 +139,7 @@ def trackers_of_job(config: Config, method: str, folder: Path, sweep: Path | Non
         tags=[*(labels[name] for name in ("task", "data", "model", "method")), f"seed {config.seed}"],
     )
     with (
-        wandb_run(logger, folder, identity, dataclasses.asdict(config)) as wandb,
+        wandb_run(logger, folder, identity, written) as wandb,
         mlflow_run(logger, folder, identity) as mlflow,
     ):
         yield Trackers(folder, wandb, _board(folder) if logger.tensorboard else None, mlflow)
