@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import open_dict
 
 from tests.models.test_sequence_format import CHAT, pretrained
 from tests.saved_model import save_model
-from warmup.command_line import FACTS, Sweep, prepare
+from tests.sweeps.planning import planned
+from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.groups import CONF
 from warmup.data.toy import generate
@@ -178,10 +178,7 @@ def check_words(words: list[str]) -> None:
         return
     shorter = ["seed=1"] if any(word.startswith("method=") for word in words) else ["seed=1", "method=warmup"]
     overrides = [word for word in words if word != "-m"] + shorter
-    config = compose("config", [word for word in overrides if "," not in word], return_hydra_config=True)
-    with open_dict(config):
-        config.hydra.overrides.task = overrides
-    Sweep().on_multirun_start(config)
+    planned(*overrides)
 
 
 @pytest.mark.usefixtures("in_workspace")

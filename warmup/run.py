@@ -34,6 +34,7 @@ from warmup.models.configured import AnsweringModel, trained_model, untrained_mo
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import check_lengths
 from warmup.models.unwritable import count_unwritable
+from warmup.reporting.status import show_status
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
 from warmup.runs.file_names import RunFile
@@ -99,7 +100,7 @@ def run_stage(job: Job) -> None:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
-    if job.config.run not in ("tables", "wandb_report"):  # those are about other runs
+    if job.config.run not in ("tables", "status", "wandb_report"):  # those are about other runs
         write_beginnings(job)
     STAGES[job.config.run](job)
 
@@ -188,6 +189,7 @@ STAGES: dict[str, Callable[[Job], None]] = {
     "predict": predict,
     "score": score,
     "tables": tables,
+    "status": lambda job: show_status(run_folders(job.config.runs)),
     "wandb_report": report_to_wandb,
 }
 

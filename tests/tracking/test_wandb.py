@@ -250,7 +250,7 @@ def test_a_sweep_without_a_network_groups_its_runs_and_leaves_no_key(tmp_path: P
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    (job,) = (tmp_path / "my_sweep").glob("0_*")
+    (job,) = (tmp_path / "my_sweep").glob("*_seed1_*")
     assert "wandb: its server cannot be reached; logging offline" in result.stdout
     records = recorded(job)
     (started,) = records["run"]

@@ -122,7 +122,7 @@ def _check_stage(config: Config) -> None:
         for key in ("predictions", "references", "sources"):
             if path := getattr(config, key):
                 check_file(path, key)
-    if config.run == "tables":
+    if config.run in ("tables", "status"):
         run_folders(config.runs)
 
 

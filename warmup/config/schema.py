@@ -47,7 +47,7 @@ __all__ = [
 class Config:
     """The whole experiment."""
 
-    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables", "wandb_report")
+    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables", "status", "wandb_report")
     seed: int = number(1, 0, 2**31 - 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
     checkpoint: str | None = None  # a trained model, for run=evaluate and run=predict
@@ -55,7 +55,7 @@ class Config:
     predictions: str | None = None  # for run=score: answers made by anything, JSON lines or plain text
     references: str | None = None  # for run=score: their references, where the predictions file has none
     sources: str | None = None  # for run=score: their sources, which COMET reads
-    runs: Any = folders("outputs")  # whose runs run=tables compares
+    runs: Any = folders("outputs")  # whose runs run=tables compares and run=status shows
     task: TaskConfig = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING

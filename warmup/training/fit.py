@@ -26,6 +26,7 @@ from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpo
 from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
 from warmup.training.method_model import MethodModel
+from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import WarmupTrainer
 
@@ -145,7 +146,7 @@ def _trainer_of(
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[*stopping, keeping, SayDuration(), *callbacks],
+        callbacks=[*stopping, keeping, SayDuration(), ShowProgress(job.folder), *callbacks],
     )
     if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
         raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")
