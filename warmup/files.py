@@ -15,6 +15,8 @@ import psutil
 from warmup.errors import UserError, nearest, wrong_value
 
 UNFINISHED = ".unfinished"  # what a file or folder is called, in parts, until it is whole
+UMASK = os.umask(0o077)  # there is no way to ask but to set it: here, before any thread makes a file
+os.umask(UMASK)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -50,6 +52,11 @@ def remove_unfinished(folder: Path) -> None:
         here = host.endswith(f".{socket.gethostname()}") and process.isdecimal() and int(process) != os.getpid()
         if not (here and psutil.pid_exists(int(process))):
             path.unlink(missing_ok=True)
+
+
+def give_usual_mode(path: str | Path) -> None:
+    """The permissions that this process's new files have by the user's umask, for a file that was made private."""
+    os.chmod(path, 0o666 & ~UMASK)
 
 
 def check_file(path: str, key: str = "") -> str:
