@@ -27,9 +27,9 @@ TINY = [
     "task.max_target_tokens=16",
 ]
 
-# What a run leaves with other metrics, alone, when it fails, or with logger=wandb.
+# What a run leaves with other metrics, alone, when it fails, or with a logger.
 ELSEWHERE = {"segment_scores.json", "comparison.md", "comparison.tex", "comparison.csv", "analysis.json", "analysis.md"}
-ELSEWHERE |= {"report.html", "error.txt", "wandb"}
+ELSEWHERE |= {"report.html", "error.txt", "skipped_steps.json", "wandb", "tensorboard"}
 
 
 def command(
@@ -70,6 +70,10 @@ def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Pa
     folder, printed = sweep
     assert re.search(r"translation en-qtz +BLEU +\d+\.\d\d +\d+\.\d\d", printed)
     assert "What to try next" in printed
+    beginning = (
+        r"warmup trains tiny_t5 on translation en-qtz, data toy\n(?s:.*?)\n?48 examples; [\d,]+ parameters; cpu, "
+    )
+    assert re.search(beginning, printed), printed[:500]
     assert "| translation en-qtz | tiny\\_t5 | BLEU |" in (folder / "comparison.md").read_text().replace(
         "tiny_t5", "tiny\\_t5"
     )
@@ -77,6 +81,8 @@ def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Pa
         run = run_of(sweep, method)
         names = {file.value for file in RunFile} - ELSEWHERE - ({"warmup_analysis.json"} if method == "sft" else set())
         assert names == {path.name for path in run.iterdir()}
+        modes = {oct(path.stat().st_mode & 0o777) for path in run.rglob("*") if path.is_file()}
+        assert len(modes) == 1, modes
         record = json.loads((run / "metrics.json").read_text())
         assert set(record["scores"]) == {"bleu", "chrf"}
         assert "tok:13a" in record["scores"]["bleu"]["signature"]
@@ -312,3 +318,34 @@ def test_wandb_runs_offline_and_leaves_no_key_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
     for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_help_may_be_read_in_part() -> None:
+    """`--help | head -1`: what nobody reads any more is no error."""
+    with subprocess.Popen(
+        [sys.executable, "scripts/train.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"]])
+def test_what_is_asked_before_a_run_imports_nothing_heavy(words: list[str]) -> None:
+    heavy = ["torch", "transformers", "datasets", "peft", "matplotlib", "sklearn", "pandas", "wandb"]
+    program = (
+        "import sys; from warmup.__main__ import main\n"
+        f"sys.argv = ['train.py', *{words}]\n"
+        "try:\n    main()\n"
+        f"finally:\n    print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
+
+
+def test_the_stages_import_only_what_they_use() -> None:
+    seldom = ["datasets", "peft", "matplotlib", "sklearn", "pandas", "wandb"]
+    program = f"import sys, warmup.run; print([name for name in {seldom} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

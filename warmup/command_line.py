@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import psutil
 from hydra._internal.utils import get_args_parser  # no public way tells options from overrides as Hydra does
@@ -27,7 +27,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
-from warmup.config.environment import environment_digests, register_environment
+from warmup.config.environment import described, environment_digests, register_environment
 from warmup.config.explain import explain_composition
 from warmup.config.facts import Facts
 from warmup.config.neutral_keys import digest_of_numbers
@@ -38,10 +38,11 @@ from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
+from warmup.runs.labels import labels_of
 from warmup.runs.lock import writing
 from warmup.runs.records import Failure, RunConfiguration
 from warmup.training.interruption import INTERRUPTION, Interrupted
-from warmup.training.processes import is_main_process, leave_process_group
+from warmup.training.processes import end_all, give_way, is_launched, is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
 FACTS = Facts(METRICS)
@@ -82,8 +83,8 @@ def _options_first(words: list[str]) -> list[str]:
 
 def _start_time() -> str:
     """Processes that torchrun or accelerate started share their launcher's start time, so they share a run folder."""
-    launched = "WORLD_SIZE" in os.environ
-    moment = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time()) if launched else datetime.now()
+    parent = os.getppid()
+    moment = datetime.fromtimestamp(psutil.Process(parent).create_time()) if is_launched() else datetime.now()
     return moment.strftime("%Y-%m-%d_%H-%M-%S")
 
 
@@ -117,15 +118,20 @@ def one_line_errors() -> Iterator[None]:
         INTERRUPTION.listen()
         _check_options()
         yield
+        sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        if is_main_process():
-            say_error(INTERRUPTION.line(stop))
-        sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
+        give_way()
+        say_error(INTERRUPTION.line(stop))
+        end_all(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and not HydraConfig.initialized():  # `--help | head` has read enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         if ASKED_FOR_TRACEBACK:
             raise
+        give_way()
         say_error(f"error: {error_line(error)}")
-        sys.exit(2)
+        end_all(2)
     finally:
         if not ASKED_FOR_TRACEBACK:
             os.environ.pop(FULL_ERROR, None)
@@ -218,7 +224,8 @@ def _failures_written(folder: Path, stage: str) -> Iterator[None]:
         yield
     except Exception as error:
         log.debug("where it failed", exc_info=error)
-        if is_main_process() and folder.is_dir() and stage not in ABOUT_OTHERS:
+        give_way()
+        if folder.is_dir() and stage not in ABOUT_OTHERS:
             Failure(error_line(error)).write(folder)
         raise
 
@@ -228,11 +235,20 @@ def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> Non
     multirun = hydra_config.mode == RunMode.MULTIRUN
     if not multirun:
         _say_what_a_single_run_leaves_out(hydra_config)
-    from warmup.run import Job, run_stage  # here, so that --help need not wait for torch
+    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+    _say_what_begins(config, described(composed), folder)
+    from warmup.run import Job, run_stage  # here, so that neither --help nor the first line need wait for torch
 
     atexit.register(leave_process_group)
-    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
     run_stage(Job(config, composed, folder, overrides, Path(hydra_config.sweep.dir) if multirun else None))
+
+
+def _say_what_begins(config: Config, written: dict[str, Any], folder: Path) -> None:
+    """The first line, before seconds of imports."""
+    if is_main_process() and config.run in ("all", "train"):
+        labels = labels_of(config, written, config.method.name)
+        named = [labels[name] for name in ("method", "model", "task", "data")]
+        log.info("%s: %s trains %s on %s, data %s", folder, *named)
 
 
 def _say_that_it_is_done(folder: Path, config: Config, multirun: bool) -> None:

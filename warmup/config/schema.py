@@ -66,7 +66,7 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra; each YAML file in `conf` starts from one of these."""
+    """Make the schema known to Hydra; the YAML files of most groups start from one of these."""
     register_environment()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
@@ -77,7 +77,6 @@ def register() -> None:
         "method": [SftMethod, PauseMethod, WarmupMethod],
         "trainer": [TrainerConfig],
         "evaluation": [EvaluationConfig],
-        "logger": [LoggerConfig],
     }
     for group, nodes in groups.items():
         for node in nodes:
