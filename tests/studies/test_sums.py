@@ -14,22 +14,23 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.studies.sums import pretraining
 from warmup.studies.sums.pretraining import SPLITS, pretrain, write_splits
-from warmup.studies.sums.problems import answer, document, problems, question
+from warmup.studies.sums.problems import Problem, answer, document, problems, question
 
 
 def by_hand(text: str) -> list[int]:
     """The running totals of a question, from its words."""
-    digits, totals, total = [int(word) for word in text.split() if word.isdigit()], [], 0
-    for digit in digits:
-        total += digit
-        totals.append(int(str(total)[-1]))
+    *terms, divisor = (int(word) for word in text.split() if word.isdigit())
+    totals, total = [], 0
+    for term in terms:
+        total += term
+        totals.append(total - divisor * (total // divisor))
     return totals
 
 
 def test_every_document_ends_in_the_right_answer_and_a_fifth_hold_the_steps_to_it() -> None:
     rng, kinds = random.Random(3), Counter[bool]()
     for problem in islice(problems(rng), 4000):
-        source, rest = document(problem, rng)
+        source, rest = document(problem, rng, worked=0.2)
         start, remark, name, last = rest.split("\n")
         totals = by_hand(source)
         assert (start, name, last) == ("", "Answer:", str(totals[-1]))
@@ -71,8 +72,24 @@ def test_pretraining_reads_no_held_out_problem_and_writes_what_transformers_load
     assert not {question(problem) for problem in held_out} & set(read)
     model, tokenizer = (kind.from_pretrained(tmp_path / "model") for kind in (AutoModelForCausalLM, AutoTokenizer))
     assert tokenizer.eos_token_id == model.config.eos_token_id
-    assert all(len(tokenizer(f" {digit}")["input_ids"]) == 1 for digit in range(10))
+    assert all(len(tokenizer(f" {digit}")["input_ids"]) == 1 for digit in range(5))
 
 
-def test_an_answer_is_the_last_digit() -> None:
-    assert [answer(problem) for problem in ((9, 9, 9, 9, 9), (0, 0, 0, 0, 0), (1, 2, 3, 4, 0))] == ["5", "0", "0"]
+def test_an_answer_is_the_remainder() -> None:
+    assert [answer(problem) for problem in ((4, 4, 4, 4, 4, 4), (0, 0, 0, 0, 0, 0), (1, 2, 3, 4, 0, 1))] == list("401")
+
+
+def test_the_first_half_of_pretraining_holds_more_of_the_steps_and_is_read_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    written = pretraining.document
+
+    def watched(problem: Problem, rng: random.Random, worked: float) -> tuple[str, str]:
+        shares.append(worked)
+        return written(problem, rng, worked)
+
+    monkeypatch.setattr(pretraining, "BATCH", 4)
+    monkeypatch.setattr(pretraining, "document", watched)
+    pretrain(tmp_path / "model", set(), steps=5, seed=0)
+    assert shares == [0.5] * 8 + [0.1] * 12
