@@ -5,8 +5,8 @@
     Answer:
     2
 
-The second line may be the running totals (their remainders), as here, from which the answer is read off. More often it is
-something useless: the numbers themselves, backwards, sorted, others, or nothing. The answer is right in any case.
+The second line may be the running totals (their remainders), as here, from which the answer is read off. More often
+it is something useless: the numbers themselves, backwards, sorted, others, or nothing. The answer is right in any case.
 """
 
 from __future__ import annotations
