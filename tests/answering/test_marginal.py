@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.answering.test_decoding import answerer, encoded, lively, sources_of
-from tests.conftest import ARCHITECTURES
+from tests.conftest import ARCHITECTURES, WITH_BART
 from tests.methods.enumeration import LIMIT, Everything, sharpen
 from tests.test_train_command import TINY, command
 from warmup.answering.answerer import Answer
@@ -109,6 +109,31 @@ def test_targets_are_ranked_by_their_marginal(make_backbone, architecture: str, 
         tokens = warmups.tokens[0, warmup, : warmups.lengths[0, warmup]].tolist()
         assert answer == Answer(decoded_text(backbone, tokens), decoded_text(backbone, candidates[candidate]))
     assert distinct
+
+
+@pytest.mark.parametrize("architecture", WITH_BART)
+def test_targets_are_written_without_reading_their_sources_again(make_backbone, architecture: str) -> None:
+    """And are those that are written when the source is read for each."""
+    backbone = lively(make_backbone(architecture))
+    backbone.model.double()
+    rows, read, logits = sources_of(backbone), [], []
+    one = encoded(backbone, rows)
+    owner = torch.tensor([0, 0, 1, 2, 3, 4, 4])
+    prefix = [[20 + n] * n + [backbone.separator_id] for n in range(len(owner))]
+    readers = ("EncDecAttention.k", "encoder_attn.k_proj", "model.embed_tokens")  # of sources, by T5, BART and Llama
+    for name, part in backbone.model.named_modules():
+        if name.endswith(readers):
+            part.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[1]))
+    backbone.model.get_output_embeddings().register_forward_hook(lambda _, __, found: logits.append(found[:, -1]))
+    writing = answerer(backbone, WARMUP, TARGET)
+    plain = writing.write_targets(replace(one, cache=()).select(owner), prefix)
+    expected = logits.copy()
+    assert max(read) >= max(map(len, rows)) > max(map(len, prefix))
+    read.clear(), logits.clear()
+    assert writing.write_targets(one.select(owner), prefix) == plain
+    assert max(read, default=0) <= max(map(len, prefix))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
+    assert (logits[0][0] - logits[0][1:]).abs().amax(-1).min() > 1e-4  # they depend on source and warmup
 
 
 def test_the_mean_likelihood_decides_not_the_mean_logarithm_nor_the_best_warmup() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoConfig
 
 from tests.studies.by_hand import by_hand
@@ -105,7 +106,7 @@ def test_a_step_as_trained_has_dropout_clipping_and_adamw() -> None:
         norms.append(torch.nn.utils.get_total_norm(gradients).item())
         assert all(len(optimizer.state[part]) for group in optimizer.param_groups for part in group["params"])
 
-    hook = torch.optim.optimizer.register_optimizer_step_post_hook(stepped)
+    hook = register_optimizer_step_post_hook(stepped)
     for way in ways(backbone, SHAPE, [2], with_naive=True, update=updates(backbone.model)):
         way.step()
     hook.remove()
