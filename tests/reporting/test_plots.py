@@ -305,7 +305,7 @@ def test_gauges_stand_in_groups(write_run: Write, tmp_path: Path, figures: dict[
     [
         ("translation de-en, tiny_t5", 20, "translation de-en,\ntiny_t5"),
         ("a_very_long_name_of_a_run", 12, "a_very_long_\nname_of_a_ru…"[:24] + "…"),
-        ("one two three four five", 9, "one two\nthree fo…"),
+        ("one two three four five", 9, "one two\nthree…"),
         ("unbreakableword", 8, "unbreak…"),
     ],
 )

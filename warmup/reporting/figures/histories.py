@@ -55,11 +55,11 @@ def _of_warmups(key: str) -> bool:
 
 def _without_sft_scores(history: History) -> History:
     end = sft_phase(history)
-    return [
-        entry
-        for entry in history
-        if not (_is_point(entry, "step") and entry["step"] <= end and any(key.startswith("eval_") for key in entry))
-    ]
+    return [entry for entry in history if not (end and _is_dev_score(entry) and entry["step"] <= end)]
+
+
+def _is_dev_score(entry: Mapping[str, Any]) -> bool:
+    return _is_point(entry, "step") and any(key.startswith("eval_") for key in entry)
 
 
 def _with_differences(entry: dict[str, Any]) -> dict[str, Any]:
