@@ -51,5 +51,6 @@ def ter_of_sums(sums: Array) -> Array:
     import numpy as np
 
     edits, words = sums[..., 0], sums[..., 1]
-    found: Array = 100 * np.where(words > 0, edits / np.where(words > 0, words, 1.0), edits > 0)
+    without = (edits > 0).astype(float)
+    found: Array = np.asarray(100 * np.where(words > 0, edits / np.where(words > 0, words, 1.0), without), dtype=float)
     return found

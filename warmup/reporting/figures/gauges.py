@@ -34,32 +34,45 @@ class Gauge:
     high: float | str | None = None
 
 
-def _single(key: str, title: str, low: float | None = 0, high: float | str | None = None) -> Gauge:
-    return Gauge(title, {key: ""}, low, high)
+# By the names that they are logged under, without "warmup/".
+GAUGE_TITLES = {
+    "token_entropy": "token entropy (nats)",
+    "distinct": "distinct warmups of K",
+    "distinct_inputs": "inputs with a warmup\nof their own (share)",
+    "effective_sample_size": "effective sample size",
+    "gain": "gain by warmups (nats)",
+    "length": "warmup length (tokens)",
+    "forced_separators": "forced separators (share)",
+}
+# Whether the model reads its warmups: the target's NLL after three of them, in one panel.
+CONTRASTS = {
+    f"{TARGET_NLL}_own": "own",
+    f"{TARGET_NLL}_shuffled": "another's",
+    f"{TARGET_NLL}_empty": "none",
+}
 
 
-# Whether the model reads its warmups: the target's likelihood after three of them, and the differences.
-AFTER = {"own": "own", "shuffled": "another's", "empty": "none"}
+def _single(key: str, low: float | None = 0, high: float | str | None = None) -> Gauge:
+    return Gauge(GAUGE_TITLES[key], {key: ""}, low, high)
+
+
 GROUPS = {
     "How much warmups differ": (
-        _single("token_entropy", "token entropy (nats)"),
-        _single("distinct", "distinct warmups of K", 1, SAMPLES),
-        _single("distinct_inputs", "inputs with a warmup\nof their own (share)", 0, 1),
+        _single("token_entropy"),
+        _single("distinct", 1, SAMPLES),
+        _single("distinct_inputs", 0, 1),
     ),
     "What they are worth": (
-        _single("effective_sample_size", "effective sample size", 1, SAMPLES),
-        _single("gain", "gain by warmups (nats)"),
-        Gauge("target NLL by warmup\n(nats per token)", {f"{TARGET_NLL}_{kind}": word for kind, word in AFTER.items()}),
+        _single("effective_sample_size", 1, SAMPLES),
+        _single("gain"),
+        Gauge("target NLL by warmup\n(nats per token)", CONTRASTS),
         Gauge(
             "NLL after other warmups\nminus after its own",
             {f"{LOST}_shuffled": "another's − own", f"{LOST}_empty": "none − own"},
             None,
         ),
     ),
-    "Their form": (
-        _single("length", "warmup length (tokens)", 0, LONGEST),
-        _single("forced_separators", "forced separators (share)", 0, 1),
-    ),
+    "Their form": (_single("length", 0, LONGEST), _single("forced_separators", 0, 1)),
 }
 # Dash, marker and how much black (below 0: white) is mixed into the variant's colour; of a difference as of its other.
 LOOKS = {
@@ -84,9 +97,8 @@ def gauge_figures(panels: Sequence[Panel], histories: Mapping[Path, History]) ->
 
 def _gauge_keys(keys: Iterable[str]) -> dict[str, str]:
     """The log key of each gauge by its name, which may be logged with or without "warmup/"."""
-    known = {f"{TARGET_NLL}_{kind}" for kind in AFTER}
     names = {key: key.removeprefix("warmup/") for key in sorted(keys)}
-    return {name: key for key, name in names.items() if name != key or name in known}
+    return {name: key for key, name in names.items() if name != key or name in CONTRASTS}
 
 
 def _groups(logged: Mapping[str, str]) -> dict[str, list[Gauge]]:
