@@ -265,7 +265,7 @@ def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array]
 
 def _two_sided_p_value(null_differences: Array, difference: float) -> float:
     """Two-sided: the share at least as far from 0 as `difference`, which itself is counted in (Noreen 1989)."""
-    extreme = int((np.abs(null_differences) >= abs(difference) - _margin(difference)).sum())
+    extreme = int((np.abs(null_differences) > abs(difference) - _margin(difference)).sum())
     return (extreme + 1) / (len(null_differences) + 1)
 
 
