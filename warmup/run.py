@@ -20,7 +20,7 @@ from warmup.config.data import needed_splits
 from warmup.config.languages import TOY, language_code
 from warmup.config.neutral_keys import free_overrides
 from warmup.config.schema import Config, LocalData, LoggerConfig, TaskConfig, WarmupMethod
-from warmup.data.examples import Example, Wording, options_of_all
+from warmup.data.examples import Example, Wording
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
@@ -264,7 +264,7 @@ def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) 
     sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
     quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
     answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
-    options = options_of_all(examples) if quick.ranks else None
+    options = answerer.options_of(examples)
 
     def dev_scores() -> dict[str, float]:
         answers, _ = answerer.answer_encoded(sources, "validation", options)

@@ -63,8 +63,12 @@ class Answerer:
         options = None
         if wording.options is not None and self.evaluation.ranks:
             check_option_template(wording.target_template, wording.options.answer or "")
-            options = options_of_all(examples)
+            options = self.options_of(examples)
         return self.answer_encoded(sources, split, options)
+
+    def options_of(self, examples: Sequence[Example]) -> list[tuple[str, ...]] | None:
+        """The worded options of each example where they are scored and nothing is written, else None."""
+        return options_of_all(examples) if self.evaluation.ranks else None
 
     def answer_encoded(
         self, sources: Sequence[list[int]], split: str, options: Sequence[Sequence[str]] | None = None
