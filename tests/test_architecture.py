@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # In the order in which data flows; docs/architecture.md lists the same.
 ROOMS = [
+    "display",
     "errors",
     "files",
     "config",

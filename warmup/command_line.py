@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import re
+import shutil
 import sys
 import traceback
 import warnings
@@ -12,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import psutil
 from hydra import compose
@@ -28,10 +30,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.checks import check
+from warmup.config.environment import environment_digests, register_environment
 from warmup.config.explain import explain_composition
 from warmup.config.facts import Facts
 from warmup.config.schema import Config, LoggerConfig, register
-from warmup.errors import UserError, one_line
+from warmup.display import say, say_error, without_secrets
+from warmup.errors import UserError, one_line, wrong_value
 from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
@@ -80,7 +84,7 @@ def _folder_name(run: str, task: str, model: str, method: str, seed: int) -> str
         name = f"{task}_{model}_{method}_seed{seed}"
     else:
         name = f"{run}_{task}" if run in ("evaluate", "score") else str(run)
-    return name.replace("/", "_")
+    return re.sub(r"[/${}]+", "_", without_secrets(name))
 
 
 @contextmanager
@@ -93,12 +97,12 @@ def one_line_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         if is_main_process():
-            print(INTERRUPTION.line(stop), file=sys.stderr)
+            say_error(INTERRUPTION.line(stop))
         sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             raise
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        say_error(f"error: {error_line(error)}")
         sys.exit(2)
     finally:
         if not ASKED_FOR_TRACEBACK:
@@ -111,7 +115,7 @@ def error_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, OSError) and error.filename:
         return f"cannot read or write {error.filename}: {error.strerror}"
-    if isinstance(error, (HydraException, OmegaConfBaseException)) or not HydraConfig.initialized():
+    if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
         return str(explain_composition(typed.overrides, typed.multirun, error))
     return one_line(error)
@@ -119,13 +123,22 @@ def error_line(error: Exception) -> str:
 
 def _check_options() -> None:
     """Hydra's own answer to a misspelt option is a screenful."""
-    _, unknown = get_args_parser().parse_known_args()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(f"{message}; --help lists what there is")
+
+    parser = get_args_parser()
+    parser.error = refuse  # type: ignore[method-assign]
+    known, unknown = parser.parse_known_args()
+    if known.experimental_rerun:
+        raise UserError("--experimental-rerun reads a pickle, which may run anything: give the run's command again")
     if unknown:
         raise UserError(f"there is no option {unknown[0]!r}: values are given as key=value; --help lists what there is")
 
 
 def run_job(composed: DictConfig) -> None:
     """One run. In a multirun its failure is written down, and the others go on."""
+    register_environment()  # in joblib's processes nobody has yet
     hydra_config = HydraConfig.get()
     folder = Path(hydra_config.runtime.output_dir)
     multirun = hydra_config.mode == RunMode.MULTIRUN
@@ -147,16 +160,16 @@ def run_job(composed: DictConfig) -> None:
     except Exception as error:
         line = error_line(error)
         if ours:
-            log.debug("%s", traceback.format_exc())
+            log.debug("where it failed", exc_info=error)
         elif log_is_new:
             log_file.unlink()
         if multirun:
             Failure(line).write(folder)
-            print(f"error: {folder.name}: {line}", file=sys.stderr)
+            say_error(f"error: {folder.name}: {line}")
             return
         if is_main_process() and folder.is_dir():
             removed = not resumed and remove_if_nothing_was_done(folder)
-            if ours and not removed:
+            if ours and not removed and config.run != "tables":  # which has no results of its own to lose
                 Failure(line).write(folder)
         with one_line_errors():
             raise
@@ -186,7 +199,7 @@ def _say_that_it_is_done(folder: Path, config: Config, multirun: bool) -> None:
 def _is_done(folder: Path, composed: DictConfig, config: Config) -> bool:
     """Whether `folder` holds this very run, done; raises UserError if it holds another, or one of other inputs."""
     done = finished(folder, composed)
-    refuse_changed_files(folder, config)
+    refuse_changed_files(folder, config, environment_digests(composed))
     return done
 
 
@@ -201,8 +214,15 @@ def _say_what_a_single_run_leaves_out(hydra_config: HydraConf) -> None:
 class Sweep(Callback):
     """Checks every job of a multirun before the first one starts, and ends the multirun with its table."""
 
+    def on_run_start(self, config: DictConfig, **_: object) -> None:
+        """Before Hydra writes anything."""
+        with _exit_on_error():
+            _check_hydra(config.hydra)
+
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
         with _exit_on_error():
+            _check_hydra(config.hydra)
+            _check_launcher(config.hydra.launcher)
             if any(text.startswith("hydra.run.dir=") for text in config.hydra.overrides.hydra):
                 raise UserError("hydra.run.dir is of a single run; the folder of a multirun is hydra.sweep.dir=FOLDER")
             INTERRUPTION.folder = f"hydra.sweep.dir={os.path.relpath(config.hydra.sweep.dir)}"
@@ -248,7 +268,11 @@ class Sweep(Callback):
         swept = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
         overrides = OverridesParser.create().parse_overrides([*swept, *config.hydra.overrides.task])
         sweeper_class: Any = get_class(sweeper._target_)
-        return [job for batch in sweeper_class.split_arguments(overrides, None) for job in batch]
+        jobs = [job for batch in sweeper_class.split_arguments(overrides, None) for job in batch]
+        if not jobs:
+            empty = [str(o.input_line) for o in overrides if not list(o.sweep_string_iterator())]
+            raise UserError(f"{', '.join(empty)} has no value, so that there is no job; range(1,4) is 1, 2 and 3")
+        return jobs
 
     def on_multirun_end(self, config: DictConfig, **_: object) -> None:
         from warmup.run import compare
@@ -258,9 +282,22 @@ class Sweep(Callback):
             logger = OmegaConf.to_object(config.logger)
             assert isinstance(logger, LoggerConfig)
             failed = compare([folder], folder, logger)
-        print(NEXT_STEPS.format(folder=folder))
+        say(NEXT_STEPS.format(folder=folder))
         if failed:
             sys.exit(1)
+
+
+def _check_hydra(config: DictConfig) -> None:
+    """Hydra writes its own files into a folder in the run's, before a job can check anything."""
+    folder = config.output_subdir
+    if folder is not None and (not Path(folder).name or Path(folder).name != folder or folder in {"..", *RunFile}):
+        raise wrong_value("hydra.output_subdir", folder, "null, or the name of a new folder in the run's, as .hydra")
+
+
+def _check_launcher(config: DictConfig) -> None:
+    if config._target_.endswith(".SlurmLauncher") and shutil.which("srun") is None:
+        cure = "start it where SLURM's commands are, or take hydra/launcher=joblib or submitit_local"
+        raise UserError(f"hydra/launcher=submitit_slurm needs SLURM, and there is no srun here: {cure}")
 
 
 @contextmanager
@@ -271,5 +308,5 @@ def _exit_on_error() -> Iterator[None]:
     except Exception as error:
         if ASKED_FOR_TRACEBACK:
             traceback.print_exc()
-        print(f"error: {error_line(error)}", file=sys.stderr)
+        say_error(f"error: {error_line(error)}")
         sys.exit(2)

@@ -5,27 +5,28 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from transformers import set_seed
 
 from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
-from warmup.config.cross_checks import run_folders
+from warmup.config.cross_checks import run_folders, warn_of_made_up_language
 from warmup.config.data import needed_splits
-from warmup.config.languages import TOY, language_code
+from warmup.config.environment import described, environment_digests
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import Config, LocalData, LoggerConfig, TaskConfig, WarmupMethod
-from warmup.data.examples import Example, Wording
+from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
+from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
+from warmup.display import console, without_secrets
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
-from warmup.metrics.metric import ScoringSettings, Texts
-from warmup.metrics.prediction_files import read_scorable
+from warmup.metrics.metric import ScoringSettings
+from warmup.metrics.prediction_files import read_scorable, with_options
 from warmup.metrics.registry import METRICS, larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
@@ -70,6 +71,16 @@ class Job:
     overrides: Sequence[str] = ()
     sweep: Path | None = None
 
+    @cached_property
+    def written(self) -> dict[str, Any]:
+        """The configuration as files have it: what the environment gave stands there as an interpolation."""
+        return described(self.composed)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Digests of what the environment gave."""
+        return environment_digests(self.composed)
+
     @property
     def device(self) -> str:
         """`cpu` or `cuda`."""
@@ -112,12 +123,12 @@ def train_and_evaluate(job: Job) -> None:
     check_selection_metric(config.task, [example.target or "" for example in splits.validation])
     set_seed(config.seed)
     model = untrained_model(config, splits.train)
-    record_inputs(job.folder, config, vars(splits))
+    record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
     dev_scores = dev_scores_of(job, model, splits.validation)
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
+    with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
         training = train_model(job, model, splits.train, dev_scores, wandb)
         if config.run == "all":
             report(job, model, splits, unwritable, training, wandb)
@@ -129,9 +140,9 @@ def evaluate(job: Job) -> None:
     model = trained_model(config, job.device)
     model.settings.check_asked(CheckpointSettings.from_config(config))
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
-    record_inputs(job.folder, config, vars(splits))
+    record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
+    with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
         report(job, model, splits, unwritable, None, wandb)
 
 
@@ -142,7 +153,7 @@ def predict(job: Job) -> None:
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, model.settings.wording, fields)
-    record_inputs(job.folder, config, {"inputs": examples})
+    record_inputs(job.folder, config, {"inputs": examples}, job.given)
     count_unwritable(model.backbone, {"input": examples})
     answers, seconds = answers_of(job, model, examples, "input")
     if is_main_process():
@@ -157,26 +168,16 @@ def score(job: Job) -> None:
     config = job.config
     assert config.predictions is not None
     texts = with_options(config.task, read_scorable(config.predictions, config.references, config.sources))
-    record_inputs(job.folder, config, {})
+    record_inputs(job.folder, config, {}, job.given)
     evaluation = compute_metrics(config.task.metrics, texts, job.scoring)
     show_scores(job, evaluation)
     FileMetrics(
         task=task_label(config.task),
-        predictions=config.predictions,
-        references=config.references,
-        sources=config.sources,
+        **{key: job.written[key] for key in ("predictions", "references", "sources")},
         examples=len(texts.predictions),
         **scored(evaluation),
     ).write(job.folder)
     log.info("written: %s", job.folder / RunFile.METRICS)
-
-
-def with_options(task: TaskConfig, texts: Texts) -> Texts:
-    """Where the file does not say what there was to choose from, the task's own labels, if the references are those."""
-    options = Wording.from_config(task).option_targets()
-    if texts.options is not None or options is None or not {text.strip() for text in texts.references} <= set(options):
-        return texts
-    return dataclasses.replace(texts, options=[options] * len(texts.references))
 
 
 STAGES: dict[str, Callable[[Job], None]] = {
@@ -194,15 +195,19 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """Show and write all there is to say about the runs in `folders` and below; true if one of them failed.
 
     With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
+
+    Raises:
+        UserError: the metrics of one cannot be read; all else is shown and written.
     """
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
     identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
+    with wandb_run(logger, output, identity, {"runs": [without_secrets(str(folder)) for folder in folders]}) as wandb:
         if wandb:
             log_comparison(wandb, overview.report)
             log_figures(wandb, overview.figures)
             log_files(wandb, "report", overview.page)
+    overview.check_read()
     return overview.failed
 
 
@@ -212,13 +217,6 @@ def write_beginnings(job: Job) -> None:
         RunConfiguration.of(job.composed).write(job.folder)
         describe_environment(job.device).write(job.folder)
         (job.folder / RunFile.FAILURE).unlink(missing_ok=True)
-
-
-def warn_of_made_up_language(config: Config) -> None:
-    """Scores of the toy translation are of a language that nobody speaks."""
-    task = config.task
-    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
-        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
 
 
 def train_model(
@@ -294,7 +292,7 @@ def report(
     if model.settings.method == "warmup" and job.config.evaluation.substituted_examples:
         substitution_of(job, model, splits.test).write(job.folder)
     metrics = RunMetrics(
-        **labels_of(job.config, model.settings.method),
+        **labels_of(job.config, job.written, model.settings.method),
         overrides=free_overrides(job.overrides),
         selection_metric=job.config.task.selection_metric,
         examples=len(answers),
@@ -328,7 +326,7 @@ def scores_of(job: Job, answers: Sequence[Answer], examples: Sequence[Example]) 
 
 def show_scores(job: Job, evaluation: Evaluation) -> None:
     """Print the scores, and keep each example's own."""
-    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
+    print_scores(evaluation, console())
     SegmentScores(evaluation.segment_scores()).write(job.folder)
 
 

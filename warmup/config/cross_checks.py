@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 from pathlib import Path
 
 from warmup.config.facts import Facts
-from warmup.config.languages import TOY, resolve_language
+from warmup.config.languages import TOY, language_code, resolve_language
 from warmup.config.method import WarmupMethod
 from warmup.config.schema import Config
 from warmup.config.templates import check_option_template
 from warmup.errors import UserError, nearest, wrong_value
 from warmup.files import check_file
+
+log = logging.getLogger(__name__)
 
 
 def check_sections(config: Config, facts: Facts) -> None:
@@ -52,6 +55,13 @@ def check_toy_language(config: Config) -> None:
         )
 
 
+def warn_of_made_up_language(config: Config) -> None:
+    """Scores of the toy translation are of a language that nobody speaks."""
+    task = config.task
+    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
+        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
+
+
 def _check_steps(config: Config) -> None:
     steps, method = config.trainer.max_steps, config.method
     if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
@@ -88,6 +98,13 @@ def _check_stage(config: Config) -> None:
             config.checkpoint,
             f"with run=evaluate or run=predict only; to train on from a model, model.pretrained={config.checkpoint}",
         )
+    if config.checkpoint and config.run not in ("evaluate", "predict"):
+        raise wrong_value("checkpoint", config.checkpoint, "with run=evaluate or run=predict only")
+    if config.run == "wandb_report" and config.logger.mode != "online":
+        raise wrong_value("logger.mode", config.logger.mode, "online: run=wandb_report asks wandb's server for a view")
+    for key in ("predictions", "references", "sources"):
+        if getattr(config, key) and config.run != "score":
+            raise wrong_value(key, getattr(config, key), "with run=score only")
     if config.inputs and config.run != "predict":
         raise wrong_value("inputs", config.inputs, "with run=predict only")
     if config.run in ("evaluate", "predict") and not config.checkpoint and not config.model.pretrained:

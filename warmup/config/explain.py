@@ -40,6 +40,11 @@ def explain_composition(arguments: Sequence[str], multirun: bool, error: Excepti
         return explained
     except Exception:  # whatever else is wrong, Hydra's message is better than a failure to explain it
         pass
+    if isinstance(error, RecursionError):
+        referring = [text for text in arguments if "${" in text]
+        return UserError(
+            f"a value refers to itself by way of ${{...}}: {', '.join(referring) or 'see the files of conf'}"
+        )
     words = [str(error), str(error.__cause__ or "")]
     return UserError(" ".join(part for part in words if part))
 

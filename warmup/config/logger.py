@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 from warmup.config.fields import choice
@@ -28,6 +29,9 @@ class LoggerConfig:
         """
         if not 1 <= len(self.project) <= 128 or set(self.project) & set("/\\#?%:"):
             raise wrong_value("logger.project", self.project, "1 to 128 letters, none of / \\ # ? % :")
+        if self.entity is not None and not re.fullmatch(r"(?=.*[A-Za-z])[\w.-]{1,128}", self.entity, re.ASCII):
+            allowed = "null, or the name of a wandb user or team: letters, digits, _ and -, with a letter"
+            raise wrong_value("logger.entity", self.entity, allowed)
         for tag in self.tags:
             if not 1 <= len(tag) <= 64:
                 raise wrong_value("logger.tags", tag, "tags of 1 to 64 letters")

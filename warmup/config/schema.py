@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from warmup.config.data import DataConfig, HubData, LocalData, ToyData
+from warmup.config.environment import register_environment
 from warmup.config.evaluation import EvaluationConfig
 from warmup.config.fields import choice, folders, number
 from warmup.config.hub_splits import HubSplit, HubSplits
@@ -66,6 +67,7 @@ class Config:
 
 def register() -> None:
     """Make the schema known to Hydra; each YAML file in `conf` starts from one of these."""
+    register_environment()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     groups: dict[str, list[type]] = {

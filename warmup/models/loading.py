@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,11 @@ from peft import LoraConfig as AdapterSettings
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
 from tokenizers import AddedToken
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
-from warmup.errors import UserError, one_line
+from warmup.errors import UserError, first_line, one_line
 from warmup.files import read_json, write_json
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings, Limits
@@ -32,6 +33,7 @@ from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.lora import ADAPTER_FILE, inject
 from warmup.models.model_types import FAMILIES
 from warmup.models.sequence_format import SequenceFormat
+from warmup.models.size import check_memory
 from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -147,7 +149,12 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     family = FAMILIES[config.architecture]()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
     _add_token(tokenizer, SEPARATOR)
-    model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
+
+    def config_of(layers: int) -> PretrainedConfig:
+        return family.fresh_config(replace(config, layers=layers), len(tokenizer), tokenizer, longest)
+
+    check_memory(config, family, config_of)
+    model = family.auto.from_config(config_of(config.layers))
     family.initialise(model)
     family.prepare(model, tokenizer, (None, None))
     return _with_separator(model, tokenizer, family, SequenceFormat())
@@ -293,7 +300,7 @@ def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserErro
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     if is_folder:
-        return UserError(f"{name} is not a usable model checkpoint: {str(error).splitlines()[0]}")
+        return UserError(f"{name} is not a usable model checkpoint: {first_line(error)}")
     if any(isinstance(link, GatedRepoError) for link in chain) or "gated repo" in str(error):
         return UserError(
             f"the model {name} is gated: accept its licence on huggingface.co/{name}, then run `huggingface-cli login` "
@@ -307,4 +314,4 @@ def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserErro
         )
     if any(isinstance(link, RepositoryNotFoundError) for link in chain):
         return UserError(f"the hub has no model {name}, or it is private: check the spelling, or set HF_TOKEN")
-    return UserError(f"cannot load the model {name}: {str(error).splitlines()[0]}")
+    return UserError(f"cannot load the model {name}: {first_line(error)}")

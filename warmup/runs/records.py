@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from warmup.config.environment import described
+from warmup.display import without_secrets
 from warmup.errors import UserError
 from warmup.files import read_json, write_json, write_text
 from warmup.runs.file_names import RunFile
@@ -42,7 +44,7 @@ def plain_line(value: Any) -> str:
 
 @dataclass(frozen=True)
 class RunConfiguration:
-    """`config.yaml`: the resolved configuration, nested as in YAML."""
+    """`config.yaml`: the resolved configuration, nested as in YAML, but for what the environment gave."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     text: str = field(default="", repr=False)
@@ -50,7 +52,7 @@ class RunConfiguration:
     @classmethod
     def of(cls, composed: DictConfig) -> RunConfiguration:
         """As `read` gives it back, so that the two can be compared."""
-        text = OmegaConf.to_yaml(composed, resolve=True)
+        text = yaml.safe_dump(described(composed), allow_unicode=True, sort_keys=False)
         return cls(_parsed(text), text)
 
     def write(self, folder: Path) -> None:
@@ -144,7 +146,7 @@ class Failure:
     def write(self, folder: Path) -> None:
         """Write the line; where even that fails, the disk is full, which `line` says already."""
         try:
-            write_text(folder / RunFile.FAILURE, self.line + "\n")
+            write_text(folder / RunFile.FAILURE, without_secrets(self.line) + "\n")
         except UserError:
             return
 

@@ -19,22 +19,26 @@ from warmup.tracking.wandb_run import Identity, wandb_run
 from warmup.training.processes import is_main_process
 
 
-def run_of_job(config: Config, method: str, folder: Path, sweep: Path | None) -> AbstractContextManager[Any]:
+def run_of_job(
+    config: Config, written: dict[str, Any], method: str, folder: Path, sweep: Path | None
+) -> AbstractContextManager[Any]:
     """The wandb run of the run in `folder`; None inside it where nothing is logged to wandb.
 
     Args:
+        written: the configuration as config.yaml has it.
         method: "sft", "warmup" or "pause".
         sweep: the folder of the multirun that it is a part of.
     """
-    labels = labels_of(config, method)
+    labels = labels_of(config, written, method)
     identity = Identity(
         name=folder.name,
         group=None if sweep is None else sweep.name,
         job_type=method,
         tags=[*(labels[name] for name in ("task", "data", "model", "method")), f"seed {config.seed}"],
     )
-    logger = config.logger if is_main_process() else LoggerConfig()
-    return wandb_run(logger, folder, identity, dataclasses.asdict(config))
+    tags = [str(tag) for tag in config.logger.tags and written["logger"]["tags"]]
+    logger = dataclasses.replace(config.logger, tags=tags) if is_main_process() else LoggerConfig()
+    return wandb_run(logger, folder, identity, written)
 
 
 def track_results(

@@ -23,6 +23,7 @@ from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
+from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
 from warmup.training.method_model import MethodModel
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
@@ -121,6 +122,7 @@ def _trainer_of(
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
     model.to(job.device)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
+    keeping = KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints)
     trainer = WarmupTrainer(
         MethodModel(job.backbone, job.method, job.fresh, job.seed),
         arguments,
@@ -129,7 +131,7 @@ def _trainer_of(
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints), *callbacks],
+        callbacks=[*stopping, keeping, SayDuration(), *callbacks],
     )
     if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
         raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")
