@@ -19,7 +19,7 @@ from warmup.errors import UserError
 from warmup.files import read_json, write_json
 
 log = logging.getLogger(__name__)
-Record = TypeVar("Record")
+Kept = TypeVar("Kept")
 
 
 def cached_scores(
@@ -48,10 +48,10 @@ def cached_scores(
 def cached_record(
     what: str,
     content: Any,
-    compute: Callable[[], Record],
-    written: Callable[[Record], dict[str, Any]],
-    read: Callable[[Any], Record],
-) -> Record:
+    compute: Callable[[], Kept],
+    written: Callable[[Kept], dict[str, Any]],
+    read: Callable[[Any], Kept],
+) -> Kept:
     """A record, from the cache where it has it, else from `compute`, and then kept.
 
     Args:

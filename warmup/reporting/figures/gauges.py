@@ -56,7 +56,7 @@ def _single(key: str, low: float | None = 0, high: float | str | None = None) ->
     return Gauge(GAUGE_TITLES[key], {key: ""}, low, high)
 
 
-GROUPS = {
+GAUGE_GROUPS = {
     "How much warmups differ": (
         _single("token_entropy"),
         _single("distinct", 1, SAMPLES),
@@ -105,7 +105,7 @@ def _groups(logged: Mapping[str, str]) -> dict[str, list[Gauge]]:
     """The panels of each group for the gauges that were logged, their keys as they were; unknown gauges come last."""
     found: dict[str, list[Gauge]] = {}
     known: set[str] = set()
-    for heading, gauges in GROUPS.items():
+    for heading, gauges in GAUGE_GROUPS.items():
         for gauge in gauges:
             known |= gauge.keys.keys()
             keys = {logged[name]: word for name, word in gauge.keys.items() if name in logged}
