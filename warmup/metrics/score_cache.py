@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from warmup.errors import UserError
-from warmup.files import read_json, write_json
+from warmup.files import read_json, remove_unfinished, write_json
 
 log = logging.getLogger(__name__)
 Kept = TypeVar("Kept")
@@ -71,8 +71,10 @@ def cached_record(
             log.warning("what is kept of %s in %s cannot be read and is computed anew: %s", what, path, error)
     record = compute()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(path.parent)
         write_json(path, written(record))
-    except (UserError, ValueError) as error:  # a full or read-only disk; NaN
+    except (UserError, OSError, ValueError) as error:  # a full or read-only disk; NaN
         log.warning("%s: not kept for the next time: %s", what, error)
     return record
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import warnings
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from warmup.errors import UserError
+from warmup.files import write_bytes
 from warmup.runs.file_names import RunFile
 from warmup.runs.finding import natural_order
 from warmup.runs.short_labels import Legend
@@ -177,12 +176,6 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
         picture = io.BytesIO()
         figure.savefig(picture, format=suffix[1:], dpi=300, metadata=metadata)
         file = path.with_name(path.name + suffix)
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            unfinished.write_bytes(picture.getvalue())
-            os.replace(unfinished, file)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise UserError(f"cannot write {file}: {error.strerror or error}") from error
+        write_bytes(file, picture.getvalue())
         written.append(file)
     return written
