@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,10 @@ def test_what_cannot_be_written_is_known_before_the_work(tmp_path: Path) -> None
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write"):
         check_writable(tmp_path / "file" / "figures.json")
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o002, 0o664)])
+def test_files_get_the_mode_that_the_user_gives_to_files(tmp_path: Path, mask: int, mode: int) -> None:
+    program = "import sys, pathlib; from warmup.files import write_text; write_text(pathlib.Path(sys.argv[1]), 'text')"
+    subprocess.run([sys.executable, "-c", program, str(tmp_path / "a.txt")], umask=mask, check=True)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == mode

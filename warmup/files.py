@@ -11,6 +11,9 @@ from typing import Any
 
 from warmup.errors import UserError, nearest, wrong_value
 
+UMASK = os.umask(0o077)  # there is no way to ask but to set it: here, before any thread makes a file
+os.umask(UMASK)
+
 
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` whole or not at all.
@@ -28,12 +31,17 @@ def write_text(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # NamedTemporaryFile makes private files; results are for the group to read
+        give_usual_mode(temporary)  # NamedTemporaryFile makes private files
         os.replace(temporary, path)
     except OSError as error:
         if temporary and os.path.exists(temporary):
             os.unlink(temporary)
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def give_usual_mode(path: str | Path) -> None:
+    """The permissions that this process's new files have by the user's umask, for a file that was made private."""
+    os.chmod(path, 0o666 & ~UMASK)
 
 
 def check_file(path: str, key: str = "") -> str:

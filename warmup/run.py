@@ -24,16 +24,17 @@ from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.display import console, without_secrets
 from warmup.metrics.answers import score_answers, score_substitution
+from warmup.metrics.dev_scores import dev_metrics, dev_scores_of
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
 from warmup.metrics.metric import ScoringSettings
 from warmup.metrics.prediction_files import read_scorable, with_options
-from warmup.metrics.registry import METRICS, larger_is_better
+from warmup.metrics.registry import larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import check_lengths
 from warmup.models.unwritable import count_unwritable
-from warmup.reporting.overview import write_overview
+from warmup.reporting.status import show_status
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
 from warmup.runs.file_names import RunFile
@@ -42,13 +43,12 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
-from warmup.tracking.runs import run_of_job, track_results
-from warmup.tracking.wandb_callback import WandbCallback
-from warmup.tracking.wandb_dashboard import lay_out_dashboard
+from warmup.tracking.identity import Identity
+from warmup.tracking.runs import Trackers, trackers_of_job
 from warmup.tracking.wandb_results import log_comparison, log_figures, log_files
-from warmup.tracking.wandb_run import Identity, wandb_run
+from warmup.tracking.wandb_run import wandb_run
 from warmup.training.batches import EncodedExamples
-from warmup.training.fit import TrainingJob, fit, save_trained
+from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
 from warmup.training.processes import is_main_process, quiet_libraries
 from warmup.training.results import Training
 
@@ -100,7 +100,7 @@ def run_stage(job: Job) -> None:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
-    if job.config.run not in ("tables", "wandb_report"):  # those are about other runs
+    if job.config.run not in ("tables", "status", "wandb_report"):  # those are about other runs
         write_beginnings(job)
     STAGES[job.config.run](job)
 
@@ -112,6 +112,8 @@ def tables(job: Job) -> None:
 
 def report_to_wandb(job: Job) -> None:
     """run=wandb_report: the dashboard of a project."""
+    from warmup.tracking.wandb_dashboard import lay_out_dashboard
+
     log.info("wandb: the dashboard is at %s", lay_out_dashboard(job.config.logger, job.folder))
 
 
@@ -127,11 +129,11 @@ def train_and_evaluate(job: Job) -> None:
     unwritable = count_unwritable(model.backbone, vars(splits))
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
-    dev_scores = dev_scores_of(job, model, splits.validation)
-    with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
-        training = train_model(job, model, splits.train, dev_scores, wandb)
+    dev_scores = dev_scores_of(config, model, splits.validation)
+    with trackers_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as trackers:
+        training = train_model(job, model, splits.train, dev_scores, trackers)
         if config.run == "all":
-            report(job, model, splits, unwritable, training, wandb)
+            report(job, model, splits, unwritable, training, trackers)
 
 
 def evaluate(job: Job) -> None:
@@ -142,8 +144,8 @@ def evaluate(job: Job) -> None:
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
     record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
-    with run_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as wandb:
-        report(job, model, splits, unwritable, None, wandb)
+    with trackers_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as trackers:
+        report(job, model, splits, unwritable, None, trackers)
 
 
 def predict(job: Job) -> None:
@@ -187,6 +189,7 @@ STAGES: dict[str, Callable[[Job], None]] = {
     "predict": predict,
     "score": score,
     "tables": tables,
+    "status": lambda job: show_status(run_folders(job.config.runs)),
     "wandb_report": report_to_wandb,
 }
 
@@ -199,6 +202,8 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     Raises:
         UserError: the metrics of one cannot be read; all else is shown and written.
     """
+    from warmup.reporting.overview import write_overview  # here: matplotlib takes a second to import
+
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
     identity = Identity(f"{output.name}-comparison", output.name, "comparison")
@@ -224,7 +229,7 @@ def train_model(
     model: AnsweringModel,
     examples: Sequence[Example],
     dev_scores: Callable[[], dict[str, float]],
-    wandb: Any,
+    trackers: Trackers,
 ) -> Training:
     """Train `model` in place on `examples`, and save it."""
     config = job.config
@@ -244,32 +249,16 @@ def train_model(
         fresh=config.model.pretrained is None,
         larger_is_better=larger_is_better(config.task.selection_metric),
     )
-    training = fit(training_job, dev_scores, [WandbCallback(wandb)] if wandb else [])
+    say_what_is_trained(training_job)
+    training = fit(training_job, dev_scores, trackers.callbacks(model.backbone.model, training_job.examples))
     if config.model.lora.merge:
         model.backbone.merge_adapters()
     if is_main_process():
         save_trained(training_job, training)
     saved = job.folder / RunFile.MODEL
     log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, saved)
-    if wandb and config.logger.log_model:
-        log_files(wandb, "model", saved)
+    trackers.model(config.logger)
     return training
-
-
-def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) -> Callable[[], dict[str, float]]:
-    """A function that answers the dev set with the model as it is and scores it."""
-    config = job.config
-    sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
-    quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
-    answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
-
-    def dev_scores() -> dict[str, float]:
-        answers, _ = answerer.answer_encoded(sources, "validation")
-        settings = ScoringSettings(config.task.target_language)
-        evaluation = score_answers(answers, examples, dev_metrics(config), settings)
-        return {name: score.value for name, score in evaluation.scores.items()}
-
-    return dev_scores
 
 
 def report(
@@ -278,7 +267,7 @@ def report(
     splits: Splits,
     unwritable: dict[str, Any],
     training: Training | None,
-    wandb: Any,
+    trackers: Trackers,
 ) -> None:
     """Answer and score the test split; write what was found, and show the table."""
     answers, seconds = answers_of(job, model, splits.test, "test")
@@ -303,9 +292,10 @@ def report(
     )
     metrics.write(job.folder)
     if job.sweep is None:
+        from warmup.reporting.overview import write_overview
+
         write_overview([job.folder], job.folder)
-    if wandb:
-        track_results(wandb, job.config.logger, job.folder, metrics, predictions)
+    trackers.results(job.config.logger, metrics, predictions)
 
 
 def answerer_of(job: Job, model: AnsweringModel) -> Answerer:
@@ -337,8 +327,3 @@ def substitution_of(job: Job, model: AnsweringModel, examples: Sequence[Example]
     settings = ScoringSettings(config.task.target_language)
     tested = config.task.selection_metric
     return WarmupAnalysis(**score_substitution(found, examples, dev_metrics(config), settings, tested))
-
-
-def dev_metrics(config: Config) -> list[str]:
-    """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if not METRICS[metric].loads_model]

@@ -15,7 +15,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from warmup.answering.marginal import best, score_candidates
 from warmup.config.schema import EvaluationConfig
@@ -31,6 +31,18 @@ from warmup.models.families import Encoded
 from warmup.models.modes import evaluation_mode
 from warmup.models.sharpening import Allowed, SharpenedBeams
 from warmup.models.tokenizers import text_ids
+
+
+class NoRepeatInTarget(NoRepeatNGramLogitsProcessor):
+    """transformers' own, but that it does not see what stands before the target: source, warmup, separator."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.before: int | None = None  # tokens of each row, known at the first call
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.before = input_ids.shape[1] if self.before is None else self.before
+        return super().__call__(input_ids[:, self.before :], scores)
 
 
 @dataclass(frozen=True)
@@ -198,14 +210,17 @@ class Answerer:
     def write_targets(self, encoded: Encoded, prefix: list[list[int]]) -> list[list[int]]:
         """The target of each input after its prefix, greedy or by beam."""
         beams, penalty = self.evaluation.num_beams, self.evaluation.length_penalty
+        fewest, once = self.evaluation.min_new_tokens, self.evaluation.no_repeat_ngram_size
         return self.backbone.family.generate(
             self.backbone.model,
             encoded,
-            prefix,
+            [[*row, *self.backbone.forced] for row in prefix],
             max_new_tokens=self.limits.target,
             eos_token_id=self.backbone.tokenizer.eos_token_id,
             num_beams=beams,
             **({"length_penalty": penalty} if beams > 1 else {}),
+            **({"min_new_tokens": fewest} if fewest else {}),
+            **({"logits_processor": [NoRepeatInTarget(once)]} if once else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
 

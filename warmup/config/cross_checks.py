@@ -26,6 +26,9 @@ def check_sections(config: Config, facts: Facts) -> None:
     _check_steps(config)
     _check_averaged_adapters(config)
     _check_ranked_options(config)
+    most, fewest = config.task.max_target_tokens, config.evaluation.min_new_tokens
+    if fewest >= most:
+        raise wrong_value("evaluation.min_new_tokens", fewest, f"below task.max_target_tokens={most}")
     if config.run in ("all", "train"):
         config.evaluation.check_candidates(isinstance(config.method, WarmupMethod))
     for key in facts.model_keys(config.task.metrics):
@@ -119,7 +122,7 @@ def _check_stage(config: Config) -> None:
         for key in ("predictions", "references", "sources"):
             if path := getattr(config, key):
                 check_file(path, key)
-    if config.run == "tables":
+    if config.run in ("tables", "status"):
         run_folders(config.runs)
 
 

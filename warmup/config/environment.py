@@ -92,7 +92,7 @@ def check_environment(composed: DictConfig) -> None:
     for key, (written, _) in environment_values(composed).items():
         if key.startswith(SAVED_WITH_MODEL):
             raise wrong_value(key, written, "a text without ${oc.env:...}, since it is saved with the model")
-        if key in ("logger.project", "logger.entity") and composed.logger.name == "wandb":
-            raise wrong_value(key, written, "a name without ${oc.env:...}, since wandb shows it")
+        if key in ("logger.project", "logger.entity") and (composed.logger.wandb or composed.logger.mlflow):
+            raise wrong_value(key, written, "a name without ${oc.env:...}, since trackers show it")
         if key == "model.pretrained" and composed.model.lora.rank:
             raise wrong_value(key, written, "a name without ${oc.env:...}, since adapters say what they belong to")

@@ -22,6 +22,9 @@ class EvaluationConfig:
     num_candidates: int = number(1, 1, 256)
     substituted_examples: int = number(500, 0)  # of the test set, the first; answered again given other warmups
     length_penalty: float = number(1.0, -10.0, 10.0)
+    min_new_tokens: int = number(0, 0)  # of the target, before it may end
+    no_repeat_ngram_size: int = number(0, 0, 100)  # n: no n tokens twice in a target; 0 lets them
+    forced_bos: str | None = None  # the token that a target begins with: of mBART the language that is written
     comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
     bertscore_model: str = "roberta-large"  # hub name or folder
     bertscore_layer: int | None = number(None, 0, 1000)  # None: bert_score's recommendation, else the last
@@ -32,6 +35,12 @@ class EvaluationConfig:
         """Whether a model's answer is the best of several, and so a question's options are scored."""
         return self.num_warmups > 1 or self.num_candidates > 1
 
+    @property
+    def generation_signature(self) -> str:
+        """What, beside length limits and beams, a target must look like, as a score's signature has it; or nothing."""
+        keys = ("min_new_tokens", "no_repeat_ngram_size", "forced_bos")
+        return "|".join(f"{key}:{value}" for key in keys if (value := getattr(self, key)))
+
     def check(self) -> None:
         """See that warmups are either drawn or searched for, and candidates too.
 
@@ -39,6 +48,10 @@ class EvaluationConfig:
             UserError: both.
         """
         candidates = self.num_candidates
+        asked = self.generation_signature.partition(":")[0]
+        if asked and (candidates > 1 or (asked == "forced_bos" and self.ranks)):
+            allowed = "its default where answers are ranked by likelihood (evaluation.num_warmups, num_candidates)"
+            raise wrong_value(f"evaluation.{asked}", getattr(self, asked), allowed)
         if candidates > 1 and self.num_beams > 1:
             raise UserError(
                 f"evaluation.num_candidates={candidates} draws targets, evaluation.num_beams={self.num_beams} searches "

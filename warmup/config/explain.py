@@ -76,8 +76,10 @@ def _check_choice(override: Override, groups: dict[str, list[str]]) -> None:
     choices = groups[group]
     if override.is_delete():
         return
-    if value not in choices:
-        raise wrong_value(group, value, ", ".join(choices), nearest(value, choices))
+    # several of any other group would set the same keys
+    for one in value if isinstance(value, list) and group == "logger" else [value]:
+        if one not in choices:
+            raise wrong_value(group, one, ", ".join(choices), nearest(one, choices))
     if override.is_add():
         raise UserError(f"{override.input_line!r}: every group is there already; write {group}={value}, without the +")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 
 from warmup.errors import UserError, wrong_value
 
@@ -28,6 +29,26 @@ def template_fields(template: str) -> list[str]:
         if name not in names:
             names.append(name)
     return names
+
+
+def with_languages(template: str, names: Mapping[str, str]) -> str:
+    """The template with the languages filled in, as the model is fed it; `names` has one for each placeholder.
+
+    Raises:
+        UserError: as `template_fields`.
+    """
+    template_fields(template)
+    parts = []
+    for text, name, _, _ in string.Formatter().parse(template):
+        parts.append(_literal(text))
+        if name is not None:
+            parts.append(_literal(names[name]) if name in names else f"{{{name}}}")
+    return "".join(parts)
+
+
+def _literal(text: str) -> str:
+    """As a template has it."""
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def record_fields(key: str, template: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from warmup.config.languages import language_name
 from warmup.config.task import OptionsConfig
-from warmup.config.templates import LANGUAGE_PLACEHOLDERS, record_fields
+from warmup.config.templates import LANGUAGE_PLACEHOLDERS, record_fields, with_languages
 from warmup.data.options import Options
 from warmup.data.texts import EmptyText, missing_field, text_of
 
@@ -35,7 +35,10 @@ def options_of_all(examples: Sequence[Example]) -> list[tuple[str, ...]] | None:
 
 @dataclass(frozen=True)
 class Wording:
-    """How a task turns a record into a prompt and a target; `dataclasses.asdict` of it is JSON."""
+    """How a task turns a record into a prompt and a target; `dataclasses.asdict` of it is JSON.
+
+    The languages are filled into the templates at once: what is written down is what the model reads.
+    """
 
     task: str
     source_template: str
@@ -43,6 +46,11 @@ class Wording:
     source_language: str | None = None
     target_language: str | None = None
     options: OptionsConfig | None = None
+
+    def __post_init__(self) -> None:
+        names = {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
+        for key in ("source_template", "target_template"):
+            object.__setattr__(self, key, with_languages(getattr(self, key), names))
 
     @classmethod
     def from_config(cls, task: TaskConfig) -> Wording:
@@ -132,8 +140,7 @@ class Wording:
         own = [name for name in fields if not self._is_choice(name)] or fields
         if own and not any(texts[name].strip() for name in own):
             raise EmptyText(f"{where}: the {side} is empty: no text in {' or '.join(own)}")
-        names = {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
-        return template.format(**names, **{name: texts[name].strip() for name in fields}).strip()
+        return template.format(**{name: texts[name].strip() for name in fields}).strip()
 
     def _is_choice(self, name: str) -> bool:
         return self.options is not None and name in (self.options.field, self.options.answer)

@@ -30,11 +30,12 @@ class RunFile(StrEnum):
     PAGE = "report.html"
     FAILURE = "error.txt"
     WANDB = "wandb"
+    TENSORBOARD = "tensorboard"
 
 
 WRITTEN_AT_ONCE = {RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.LOG}  # before there is anything to lose
 
 
 def last_file(stage: str) -> RunFile:
-    """The file that a finished stage wrote last, whole or not at all."""
-    return RunFile.PREDICTIONS if stage == "predict" else RunFile.METRICS
+    """The file, or folder, that a finished stage wrote last, whole or not at all."""
+    return {"predict": RunFile.PREDICTIONS, "train": RunFile.MODEL}.get(stage, RunFile.METRICS)

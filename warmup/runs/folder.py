@@ -34,12 +34,12 @@ def finished(folder: Path, composed: DictConfig) -> bool:
     now = RunConfiguration.of(composed).values
     if key := first_difference(before, now):
         raise UserError(f"{folder} holds a run with another {key!r}: {ANOTHER_FOLDER}")
-    return (folder / last_file(now["run"])).is_file()
+    return (folder / last_file(now["run"])).exists()
 
 
 def remove_if_nothing_was_done(folder: Path) -> bool:
     """Remove a folder in which no result was begun, and say whether it was one."""
-    if not {path.name for path in folder.iterdir()} <= WRITTEN_AT_ONCE:
+    if not {path.name for path in folder.iterdir()} <= {*WRITTEN_AT_ONCE, RunFile.FAILURE}:
         return False
     shutil.rmtree(folder)
     return True

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 
 from warmup.config.data import needed_splits
 from warmup.config.facts import Facts
+from warmup.config.lora import ADAPTER_FILE
 from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError
 from warmup.files import read_json
 from warmup.metrics.registry import METRICS
-from warmup.models.lora import ADAPTER_FILE
 from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
 from warmup.runs.records import Inputs

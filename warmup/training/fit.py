@@ -26,6 +26,7 @@ from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpo
 from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
 from warmup.training.method_model import MethodModel
+from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import WarmupTrainer
 
@@ -100,6 +101,20 @@ def fit(
     return Training(trainer.clock.seconds, trainer.state.global_step)
 
 
+def say_what_is_trained(job: TrainingJob) -> None:
+    """How much is learnt from, what learns, and where: before the first bar."""
+    weights = list(job.backbone.model.parameters())
+    count, trained = (sum(w.numel() for w in part) for part in (weights, [w for w in weights if w.requires_grad]))
+    log.info(
+        "%s examples; %s parameters%s; %s, %s",
+        f"{len(job.examples):,}",
+        f"{count:,}",
+        "" if trained == count else f", {trained:,} of them trained",
+        job.device,
+        "bfloat16" if use_bfloat16(job.trainer.precision, job.device) else "float32",
+    )
+
+
 def save_trained(job: TrainingJob, training: Training) -> None:
     """Write `training.json`, then `model/`, whole or not at all: where it is, the training is finished."""
     if (job.folder / MODEL_FOLDER).is_dir():
@@ -131,7 +146,7 @@ def _trainer_of(
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[*stopping, keeping, SayDuration(), *callbacks],
+        callbacks=[*stopping, keeping, SayDuration(), ShowProgress(job.folder), *callbacks],
     )
     if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
         raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")

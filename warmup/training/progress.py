@@ -5,13 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from accelerate.utils import gather_object
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from warmup.errors import UserError
 from warmup.files import read_json, write_json
+from warmup.training.results import LIVE_FILE, LiveProgress
 
 PROGRESS_FILE = "progress.json"
+SHOWN_EVERY = 2.0  # seconds
 
 
 class Stopwatch:
@@ -89,3 +93,23 @@ class Progress:
             )
         for name, value in written[process].items():
             setattr(self, name, value)
+
+
+class ShowProgress(TrainerCallback):
+    """Writes every few seconds into the run's folder how far the training is, and takes that away at its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.begun, self.started, self.shown = folder, 0, 0.0, 0.0
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.begun, self.started = state.global_step, time.monotonic()
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        now = time.monotonic()
+        if state.is_world_process_zero and now - self.shown >= SHOWN_EVERY:
+            self.shown = now
+            LiveProgress(state.global_step, state.max_steps, self.begun, now - self.started).write(self.folder)
+
+    def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if state.is_world_process_zero:
+            (self.folder / LIVE_FILE).unlink(missing_ok=True)
