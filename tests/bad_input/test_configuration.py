@@ -42,7 +42,7 @@ hydra/job_logging=nope                          | nope
 -x                                              | no option '-x'
 --cfg=job seed=foo                              | seed is 'foo'
 task                                            | cannot read 'task'
-=5                                              | cannot read '=5'
+=5                                              | given as '=5'
 seed==5                                         | cannot read 'seed==5'
 'seed=5 6'                                      | seed
 'seed=[1'                                       | cannot read
@@ -110,9 +110,9 @@ trainer.batch_size=0                            | trainer.batch_size is 0
 trainer.precision=fp16                          | trainer.precision is 'fp16'
 data.max_train_examples=99999999999999999999    | data.max_train_examples
 data.max_test_examples=0                        | data.max_test_examples is 0
-data=local                                      | data.train is not set
-data=local data.train=nope.jsonl                | data.train is 'nope.jsonl'
-data=local data.train=outputs                   | this is a folder
+data=local task=custom                          | data.train is not set
+data=local task=custom data.train=nope.jsonl    | data.train is 'nope.jsonl'
+data=local task=custom data.train=outputs       | this is a folder
 data=hub task=custom                            | data.train.path is not set
 data=nope                                       | data is 'nope'
 data.kind=hub                                   | data.kind is 'hub'
@@ -128,7 +128,7 @@ task.selection_metric=nope                      | task.selection_metric is 'nope
 "task.source_template='{a.__class__}'"          | only plain placeholders
 task.source_template=hello                      | task.source_template is 'hello'
 task.name=nope                                  | task.name is 'nope'
-'task.source_template=${oc.env:HOME}{source}'   | saved with the model
+"task.source_template='${oc.env:HOME}{source}'" | saved with the model
 task.max_source_tokens=1                        | task.max_source_tokens is 1
 evaluation.num_beams=0                          | evaluation.num_beams is 0
 evaluation.substituted_examples=-1              | evaluation.substituted_examples is -1
