@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from warmup.errors import UserError
-from warmup.files import read_json, write_json
+from warmup.files import read_json, remove_unfinished, write_json
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,10 @@ def cached_scores(
         return kept
     scores = compute()
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        remove_unfinished(path.parent)
         write_json(path, {"signature": signature, "scores": scores})
-    except (UserError, ValueError) as error:  # a full or read-only disk; NaN
+    except (UserError, OSError, ValueError) as error:  # a full or read-only disk; NaN
         log.warning("%s is not kept for the next time: %s", metric, error)
     return scores
 

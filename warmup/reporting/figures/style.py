@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 import warnings
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from warmup.errors import UserError
+from warmup.files import write_bytes
 from warmup.runs.finding import natural_order
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; dashes and markers do so in black and white.
@@ -122,12 +121,6 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
         picture = io.BytesIO()
         figure.savefig(picture, format=suffix[1:], dpi=300, metadata=metadata)
         file = path.with_name(path.name + suffix)
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-        try:
-            unfinished.write_bytes(picture.getvalue())
-            os.replace(unfinished, file)
-        except OSError as error:
-            unfinished.unlink(missing_ok=True)
-            raise UserError(f"cannot write {file}: {error.strerror or error}") from error
+        write_bytes(file, picture.getvalue())
         written.append(file)
     return written
