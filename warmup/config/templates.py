@@ -74,5 +74,6 @@ def check_option_template(template: str, answer: str) -> None:
         UserError: `template`, the value of task.target_template, holds another field of the record than `answer`.
     """
     if record_fields("task.target_template", template) != [answer]:
-        allowed = f"a text with {{{answer}}} as its only field, since evaluation.num_warmups above 1 scores each answer"
+        reason = "since evaluation.answer_by=likelihood and evaluation.num_warmups above 1 score each answer"
+        allowed = f"a text with {{{answer}}} as its only field, {reason}"
         raise wrong_value("task.target_template", template, allowed)
