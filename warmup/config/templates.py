@@ -57,7 +57,11 @@ def record_fields(key: str, template: str) -> list[str]:
     Raises:
         UserError: a template that cannot be read, or one that says the same for every record.
     """
-    names = [name for name in template_fields(template) if name not in LANGUAGE_PLACEHOLDERS]
+    try:
+        found = template_fields(template)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    names = [name for name in found if name not in LANGUAGE_PLACEHOLDERS]
     if not names:
         raise wrong_value(key, template, "a text with a field of the records in it, such as '{source}'")
     return names
