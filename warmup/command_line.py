@@ -42,7 +42,7 @@ from warmup.runs.labels import labels_of
 from warmup.runs.lock import writing
 from warmup.runs.records import Failure, RunConfiguration
 from warmup.training.interruption import INTERRUPTION, Interrupted
-from warmup.training.processes import is_main_process, leave_process_group
+from warmup.training.processes import end_all, give_way, is_launched, is_main_process, leave_process_group
 
 log = logging.getLogger(__name__)
 FACTS = Facts(METRICS)
@@ -83,8 +83,8 @@ def _options_first(words: list[str]) -> list[str]:
 
 def _start_time() -> str:
     """Processes that torchrun or accelerate started share their launcher's start time, so they share a run folder."""
-    launched = "WORLD_SIZE" in os.environ
-    moment = datetime.fromtimestamp(psutil.Process(os.getppid()).create_time()) if launched else datetime.now()
+    parent = os.getppid()
+    moment = datetime.fromtimestamp(psutil.Process(parent).create_time()) if is_launched() else datetime.now()
     return moment.strftime("%Y-%m-%d_%H-%M-%S")
 
 
@@ -120,17 +120,18 @@ def one_line_errors() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
-        if is_main_process():
-            say_error(INTERRUPTION.line(stop))
-        sys.exit(stop.status if isinstance(stop, Interrupted) else 130)
+        give_way()
+        say_error(INTERRUPTION.line(stop))
+        end_all(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
         if isinstance(error, BrokenPipeError) and not HydraConfig.initialized():  # `--help | head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if ASKED_FOR_TRACEBACK:
             raise
+        give_way()
         say_error(f"error: {error_line(error)}")
-        sys.exit(2)
+        end_all(2)
     finally:
         if not ASKED_FOR_TRACEBACK:
             os.environ.pop(FULL_ERROR, None)
@@ -140,7 +141,7 @@ def error_line(error: Exception) -> str:
     """One line about any exception."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.filename:
+    if isinstance(error, OSError) and error.filename and HydraConfig.initialized():
         return f"cannot read or write {error.filename}: {error.strerror}"
     if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
@@ -223,7 +224,8 @@ def _failures_written(folder: Path, stage: str) -> Iterator[None]:
         yield
     except Exception as error:
         log.debug("where it failed", exc_info=error)
-        if is_main_process() and folder.is_dir() and stage not in ABOUT_OTHERS:
+        give_way()
+        if folder.is_dir() and stage not in ABOUT_OTHERS:
             Failure(error_line(error)).write(folder)
         raise
 

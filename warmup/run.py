@@ -23,6 +23,7 @@ from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
 from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
 from warmup.display import console, without_secrets
+from warmup.files import remove_unfinished
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.dev_scores import dev_metrics, dev_scores_of
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
@@ -219,9 +220,11 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
 def write_beginnings(job: Job) -> None:
     """What a run's folder says from the start: whose it is, and with what it was made."""
     if is_main_process():
+        remove_unfinished(job.folder)
         RunConfiguration.of(job.composed).write(job.folder)
         describe_environment(job.device).write(job.folder)
-        (job.folder / RunFile.FAILURE).unlink(missing_ok=True)
+        for left in (RunFile.FAILURE, RunFile.SKIPPED_STEPS):
+            (job.folder / left).unlink(missing_ok=True)
 
 
 def train_model(
@@ -288,6 +291,7 @@ def report(
         unwritable=unwritable,
         training_seconds=None if training is None else round(training.seconds, 3),
         training_steps=None if training is None else training.steps,
+        skipped_steps=None if training is None else training.skipped_steps,
         decoding_seconds=round(seconds, 3),
     )
     metrics.write(job.folder)

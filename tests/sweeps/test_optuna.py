@@ -110,7 +110,7 @@ def test_values_that_are_proposed_twice_are_one_job(tmp_path: Path) -> None:
     [
         ("interval(0.1,0.5)", optuna.distributions.FloatDistribution(0.1, 0.5)),
         ("tag(log,interval(1e-5,1e-3))", optuna.distributions.FloatDistribution(1e-5, 1e-3, log=True)),
-        ("interval(1,8)", optuna.distributions.IntDistribution(1, 8)),
+        ("int(interval(1,8))", optuna.distributions.IntDistribution(1, 8)),
         ("range(2,9,3)", optuna.distributions.IntDistribution(2, 8, step=3)),
         ("adamw,adafactor", optuna.distributions.CategoricalDistribution(["adamw", "adafactor"])),
     ],

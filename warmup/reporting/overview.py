@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from warmup.display import console
 from warmup.errors import UserError
-from warmup.files import write_json, write_text
+from warmup.files import remove_unfinished, write_json, write_text
 from warmup.reporting.figures.drawing import figure_files, write_figures
 from warmup.reporting.page.analysis_grids import markdown_analysis
 from warmup.reporting.page.html import page
@@ -62,6 +62,7 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     found = find_runs(folders)
     report = report_on(found)
     print_report(report, screen)
+    remove_unfinished(output)
     for name, write in TABLES.items():
         write_text(output / name, write(report))
         screen.print(f"written: {output / name}", markup=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from warmup.training.results import CHECKPOINTS_FOLDER, HISTORY_FILE, MODEL_FOLDER, TRAINING_FILE
+from warmup.training.results import CHECKPOINTS_FOLDER, HISTORY_FILE, MODEL_FOLDER, SKIPPED_STEPS_FILE, TRAINING_FILE
 
 
 class RunFile(StrEnum):
@@ -29,6 +29,7 @@ class RunFile(StrEnum):
     ANALYSIS_MARKDOWN = "analysis.md"
     PAGE = "report.html"
     FAILURE = "error.txt"
+    SKIPPED_STEPS = SKIPPED_STEPS_FILE
     WANDB = "wandb"
     TENSORBOARD = "tensorboard"
 

@@ -110,6 +110,7 @@ class Environment:
         device: the GPU's name, or "cpu".
         processor: the CPU's name.
         threads: of torch.
+        processes: that torchrun or accelerate started; 1 without them.
         git_commit: the code's, with `+changes` where the working tree differs from it.
         packages: version by name.
     """
@@ -119,6 +120,7 @@ class Environment:
     device: str | None = None
     processor: str | None = None
     threads: int | None = None
+    processes: int | None = None
     git_commit: str | None = None
     packages: Mapping[str, str | None] = field(default_factory=dict)
 

@@ -184,7 +184,7 @@ def _words(params: Mapping[str, Any]) -> list[str]:
 
 
 def _distribution(override: Override) -> BaseDistribution:
-    """Hydra's way to write a range, as Optuna has it; whole numbers where both ends are."""
+    """Hydra's way to write a range, as Optuna has it; `int(interval(...))` is of whole numbers."""
     distributions = import_optuna().distributions
     value = override.value()
     if isinstance(value, IntervalSweep):

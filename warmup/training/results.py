@@ -11,6 +11,7 @@ from warmup.errors import UserError
 from warmup.files import read_json, write_json
 
 HISTORY_FILE, TRAINING_FILE, MODEL_FOLDER = "history.json", "training.json", "model"
+SKIPPED_STEPS_FILE = "skipped_steps.json"  # what led to the end of a run whose steps were no longer finite
 CHECKPOINTS_FOLDER = "checkpoints"  # what a killed run resumes from
 LIVE_FILE = ".progress.json"  # there while a training runs, for who watches
 
@@ -46,10 +47,12 @@ class Training:
     Attributes:
         seconds: of optimisation, dev evaluations not counted, resumed parts added up.
         steps: of the optimiser.
+        skipped_steps: those of them that were not taken, since their loss or gradient was not finite.
     """
 
     seconds: float
     steps: int
+    skipped_steps: int = 0
 
     def write(self, folder: Path) -> None:
         """Write `training.json`."""
@@ -65,8 +68,9 @@ class Training:
         path = folder / TRAINING_FILE
         record = read_json(path)
         try:
-            return cls(float(record["seconds"]), int(record["steps"]))
-        except (KeyError, TypeError, ValueError) as error:
+            skipped = int(record.get("skipped_steps", 0))  # another version wrote none
+            return cls(float(record["seconds"]), int(record["steps"]), skipped)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path} does not hold the seconds and steps of a training") from error
 
 
