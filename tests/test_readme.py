@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from safetensors.torch import load_file, save_file
 
 from tests.models.test_sequence_format import CHAT, pretrained
 from tests.saved_model import save_model
