@@ -15,7 +15,7 @@ help:  ## list these targets
 install: $(INSTALLED)  ## set up .venv with the pinned versions; the other targets do this themselves
 	@echo ".venv is ready"
 
-demo: $(INSTALLED)  ## all three tasks with both methods on toy data, about 6 minutes, then the comparison table
+demo: $(INSTALLED)  ## all three tasks with both methods on toy data, two to four minutes after set-up, then the comparison table
 	@$(VENV_PYTHON) scripts/train.py -m experiment=demo
 
 # SMOLLM2=FOLDER names a copy of the model on disk, BABI=FOLDER the data; without SMOLLM2 it comes from the hub.
@@ -42,8 +42,8 @@ clean:  ## remove .venv and the caches; outputs/ stays
 # The file is written last, so that an interrupted set-up is taken up again. torch goes first, by its exact pin.
 # Debian's Python makes no virtual environment with pip in it (ensurepip is a package of its own): lend it ours.
 $(INSTALLED): requirements.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null || { \
-	    echo "error: Python 3.11 or 3.12 is needed; say where it is: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	    echo "error: Python 3.11 is needed; say where it is: make install PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@echo "Setting up .venv (once; a few minutes) ..."
 	@$(VENV_PYTHON) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv >/dev/null 2>&1 || { \
 	    $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(VENV_PYTHON) install --quiet pip; }

@@ -2,19 +2,7 @@
 
 from __future__ import annotations
 
-import hydra
-from omegaconf import DictConfig
-
-from warmup.command_line import one_line_errors, prepare, run_job
-
-
-@hydra.main(version_base="1.3", config_path="../conf", config_name="config")
-def main(config: DictConfig) -> None:
-    """One run, or one job of a multirun."""
-    run_job(config)
-
+from warmup.__main__ import main  # has @hydra.main, for which completion in zsh and fish looks in this file
 
 if __name__ == "__main__":
-    prepare()
-    with one_line_errors():
-        main()
+    main()

@@ -54,7 +54,9 @@ def test_limits_and_wording_are_the_checkpoints(folder: Path) -> None:
     (line,) = [line for line in said.splitlines() if "the checkpoint answers as it was trained" in line]
     for part in ("max_source_tokens is 64, not 6", "max_warmup_tokens is 8, not 2", "max_target_tokens is 64, not 3"):
         assert part in line
-    assert "task.source_template is 'translate {source_language} to" in line and "task.target_template" not in line
+    assert (
+        "task.source_template is 'translate German to English: {source}'" in line and "task.target_template" not in line
+    )
 
 
 def test_a_checkpoint_of_another_task_is_refused(folder: Path) -> None:

@@ -57,7 +57,7 @@ def test_a_training_saves_and_says_how_to_go_on(
     assert again[2:-1] == [word for word in words if not word.startswith(key)]
     assert again[-1] == f"{key}={os.path.relpath(tmp_path, ROOT)}/run it"
     (checkpoint,) = tmp_path.glob("run it/**/checkpoint-*")
-    assert said.startswith("ended") or checkpoint.parts[-3].endswith("seed1")
+    assert said.startswith("ended") or "_seed1_" in checkpoint.parts[-3]
     if not multirun:  # "of another trainer" would be refused: the last step of the next command is that of this one
         second, stderr = interrupted(again[2:], tmp_path, "resuming from", signal.SIGTERM)
         assert second == 143, stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -56,7 +58,7 @@ def test_pip_check_is_clean() -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("requirement", _declared("comet", "dev"), ids=str)
+@pytest.mark.parametrize("requirement", _declared("comet", "tensorboard", "mlflow", "dev"), ids=str)
 def test_the_lock_pins_every_dependency_within_its_range(requirement: Requirement) -> None:
     pinned = _pins().get(canonicalize_name(requirement.name))
     assert pinned, f"requirements.lock has no pin of {requirement.name}"
@@ -73,7 +75,7 @@ def test_every_import_is_declared() -> None:
     imported = set().union(*(_imports(path) for path in files))
     foreign = imported - sys.stdlib_module_names - {"warmup", "scripts"}
     providers = packages_distributions()
-    declared = {canonicalize_name(requirement.name) for requirement in _declared("comet")}
+    declared = {canonicalize_name(requirement.name) for requirement in _declared("comet", "tensorboard", "mlflow")}
     undeclared = [
         name for name in foreign if not declared & {canonicalize_name(found) for found in providers.get(name, [name])}
     ]
@@ -110,3 +112,30 @@ def test_make_alone_lists_the_targets() -> None:
     assert done.returncode == 0, done.stderr
     for target in ("install", "demo", "test", "lint", "clean"):
         assert f"make {target} " in done.stdout
+
+
+def test_a_wheel_is_the_whole_program(tmp_path: Path) -> None:
+    """Built from the files that are committed, and run away from the repository: its own `conf` is read."""
+    source, target = tmp_path / "source", tmp_path / "installed"
+    source.mkdir()
+    for name in ("conf", "warmup"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*pip, "--target", str(target), str(source)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    installed = {path.relative_to(target / "warmup") for path in (target / "warmup" / "conf").rglob("*.yaml")}
+    assert installed == {path.relative_to(ROOT) for path in (ROOT / "conf").rglob("*.yaml")}
+    shutil.rmtree(source)
+    environment = {**os.environ, "PYTHONPATH": str(target)}
+    for command in ([str(target / "bin" / "warmup-train")], [sys.executable, "-m", "warmup"]):
+        words = [*command, "task=logiqa", "--cfg", "job"]
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "name: logiqa" in done.stdout, done.stderr
+
+
+def test_one_version_of_python_is_asked_for_everywhere() -> None:
+    assert _project()["requires-python"].startswith(">=3.11,<3.12")
+    for file in ("README.md", "CONTRIBUTING.md", "Makefile"):
+        assert "3.12" not in (ROOT / file).read_text(encoding="utf-8"), file

@@ -23,7 +23,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_of(sweep: Path, method: str) -> Path:
-    return next(sweep.glob(f"*_translation_tiny_t5_{method}_seed1"))
+    return next(sweep.glob(f"translation_tiny_t5_{method}_seed1_*"))
 
 
 def test_a_checkpoint_of_pauses_says_what_it_answers_with(sweep: Path, tmp_path: Path) -> None:

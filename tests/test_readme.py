@@ -16,10 +16,12 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import open_dict
+from safetensors.torch import load_file, save_file
 
+from tests.models.test_sequence_format import CHAT, pretrained
 from tests.saved_model import save_model
-from warmup.command_line import FACTS, Sweep, prepare
+from tests.sweeps.planning import planned
+from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
 from warmup.config.groups import CONF
 from warmup.data.toy import generate
@@ -177,10 +179,7 @@ def check_words(words: list[str]) -> None:
         return
     shorter = ["seed=1"] if any(word.startswith("method=") for word in words) else ["seed=1", "method=warmup"]
     overrides = [word for word in words if word != "-m"] + shorter
-    config = compose("config", [word for word in overrides if "," not in word], return_hydra_config=True)
-    with open_dict(config):
-        config.hydra.overrides.task = overrides
-    Sweep().on_multirun_start(config)
+    planned(*overrides)
 
 
 @pytest.mark.usefixtures("in_workspace")
@@ -197,15 +196,46 @@ def test_overrides_in_the_text_are_accepted(words: list[str]) -> None:
     check_words([*beside, *(word.replace("...", "news.csv").replace("[a,b]", "[outputs]") for word in words)])
 
 
-def test_the_snippet_answers_as_the_command_did(workspace: Path, run_readme: Run, monkeypatch: Any) -> None:
-    assert run_readme("run=predict").returncode == 0
-    lines = (workspace / "outputs" / "predicted" / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
-    assert len({record["prediction"] for record in records}) > 1 and [r["source"] for r in records] == QUESTIONS
+def answered_by_the_snippet(folder: Path, sources: list[str]) -> list[str]:
+    """What the README's Python answers, run as it stands there but for the folder."""
     (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (example,) = re.findall(r'source = "translate German to English: (.*?)"', snippet)
-    monkeypatch.chdir(workspace)
-    for record in records:
-        scope: dict[str, Any] = {}
-        exec(snippet.replace(example, record["source"]), scope)  # the README's own words
-        assert scope["answer"].strip() == record["prediction"]
+    assert '"outputs/RUN/model"' in snippet
+    scope: dict[str, Any] = {}
+    exec(snippet.replace("outputs/RUN/model", str(folder)), scope)  # the README's own words
+    return [scope["answer"](source) for source in sources]
+
+
+def predicted(file: Path) -> tuple[list[str], list[str]]:
+    """The sources and predictions of a run."""
+    records = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    return [record["source"] for record in records], [record["prediction"] for record in records]
+
+
+def test_the_snippet_answers_as_the_command_did(workspace: Path, run_readme: Run) -> None:
+    assert run_readme("run=predict").returncode == 0
+    sources, predictions = predicted(workspace / "outputs" / "predicted" / "predictions.jsonl")
+    assert sources == QUESTIONS and len(set(predictions)) > 1
+    assert answered_by_the_snippet(workspace / "outputs" / "RUN" / "model", sources) == predictions
+
+
+@pytest.mark.parametrize("kind", ["chat", "sft", "fresh"])
+def test_the_snippet_answers_as_a_run_of_a_causal_model_did(kind: str, tmp_path: Path) -> None:
+    """One that reads a chat template and a worded separator, with warmups and without, and one built fresh."""
+    long = ["trainer.learning_rate=1e-5"]
+    words = [*SHORT, *long, *TOY, "model=tiny_llama", "task.max_source_tokens=200", "method.max_warmup_tokens=4"]
+    if kind == "fresh":
+        words += SMALL
+    else:
+        chat = pretrained(tmp_path / "chat", "llama", CHAT, ["<|user|>", "<|assistant|>"])
+        weights = load_file(chat / "model.safetensors")  # larger ones, so that answers differ
+        larger = {name: value * (4.0 if value.ndim == 2 else 1.0) for name, value in weights.items()}
+        save_file(larger, chat / "model.safetensors", {"format": "pt"})
+        words += [f"model.pretrained={chat}"]
+    method = ["method=sft"] if kind == "sft" else ["method=warmup", "method.sft_steps=1", "method.num_samples=2"]
+    words = [word for word in words if kind != "sft" or not word.startswith("method.")]
+    program = [sys.executable, str(ROOT / "scripts" / "train.py"), *words, *method, f"hydra.run.dir={tmp_path}/run"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    sources, predictions = predicted(tmp_path / "run" / "predictions.jsonl")
+    assert answered_by_the_snippet(tmp_path / "run" / "model", sources) == predictions

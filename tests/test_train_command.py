@@ -27,9 +27,9 @@ TINY = [
     "task.max_target_tokens=16",
 ]
 
-# What a run leaves with other metrics, alone, when it fails, or with logger=wandb.
+# What a run leaves with other metrics, alone, when it fails, or with a logger.
 ELSEWHERE = {"segment_scores.json", "comparison.md", "comparison.tex", "comparison.csv", "analysis.json", "analysis.md"}
-ELSEWHERE |= {"report.html", "error.txt", "wandb"}
+ELSEWHERE |= {"report.html", "error.txt", "skipped_steps.json", "wandb", "tensorboard"}
 
 
 def command(
@@ -63,13 +63,17 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 def run_of(sweep: tuple[Path, str], method: str) -> Path:
-    return next(sweep[0].glob(f"*_translation_tiny_t5_{method}_seed1"))
+    return next(sweep[0].glob(f"translation_tiny_t5_{method}_seed1_*"))
 
 
 def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Path, str]) -> None:
     folder, printed = sweep
     assert re.search(r"translation en-qtz +BLEU +\d+\.\d\d +\d+\.\d\d", printed)
     assert "What to try next" in printed
+    beginning = (
+        r"warmup trains tiny_t5 on translation en-qtz, data toy\n(?s:.*?)\n?48 examples; [\d,]+ parameters; cpu, "
+    )
+    assert re.search(beginning, printed), printed[:500]
     assert "| translation en-qtz | tiny\\_t5 | BLEU |" in (folder / "comparison.md").read_text().replace(
         "tiny_t5", "tiny\\_t5"
     )
@@ -77,6 +81,8 @@ def test_a_multirun_ends_with_its_table_and_leaves_whole_folders(sweep: tuple[Pa
         run = run_of(sweep, method)
         names = {file.value for file in RunFile} - ELSEWHERE - ({"warmup_analysis.json"} if method == "sft" else set())
         assert names == {path.name for path in run.iterdir()}
+        modes = {oct(path.stat().st_mode & 0o777) for path in run.rglob("*") if path.is_file()}
+        assert len(modes) == 1, modes
         record = json.loads((run / "metrics.json").read_text())
         assert set(record["scores"]) == {"bleu", "chrf"}
         assert "tok:13a" in record["scores"]["bleu"]["signature"]
@@ -237,28 +243,6 @@ def test_a_killed_command_goes_on_to_the_same_result(sweep: tuple[Path, str], tm
     assert (killed / "predictions.jsonl").read_text() == (whole / "predictions.jsonl").read_text()
 
 
-def test_one_failed_job_takes_no_other_down(tmp_path: Path) -> None:
-    bad = tmp_path / "bad.jsonl"
-    bad.write_text('{"source": "a", "target": "b"}\n' * 20 + '{"source": "a", "target": ""}\n')
-    good = tmp_path / "good.jsonl"
-    good.write_text("".join(f'{{"source": "word {i}", "target": "wort {i}"}}\n' for i in range(40)))
-    tiny = [part for part in TINY if not part.startswith("data.")]
-    result = command(
-        "-m",
-        "task.target_language=de",
-        "data=local",
-        f"data.train={bad},{good}",
-        "method=sft",
-        *tiny,
-        f"hydra.sweep.dir={tmp_path}/s",
-    )
-    assert result.returncode == 1
-    assert f"{bad}, line 21: the target is empty" in result.stderr.replace("\n", " ")
-    assert "Failed" in (tmp_path / "s" / "comparison.md").read_text()
-    assert (tmp_path / "s" / "1_translation_tiny_t5_sft_seed1" / "metrics.json").is_file()
-    assert (tmp_path / "s" / "0_translation_tiny_t5_sft_seed1" / "error.txt").read_text().count("\n") == 1
-
-
 def test_a_wrong_job_is_found_before_the_first_one_starts(tmp_path: Path) -> None:
     result = command("-m", *TINY, "method.num_samples=2,0", f"hydra.sweep.dir={tmp_path}/s")
     assert result.returncode == 2
@@ -334,3 +318,34 @@ def test_wandb_runs_offline_and_leaves_no_key_behind(tmp_path: Path) -> None:
     assert list((tmp_path / "run").glob("wandb/offline-run-*/*.wandb"))
     for path in (tmp_path / "run").rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_help_may_be_read_in_part() -> None:
+    """`--help | head -1`: what nobody reads any more is no error."""
+    with subprocess.Popen(
+        [sys.executable, "scripts/train.py", "--help"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"]])
+def test_what_is_asked_before_a_run_imports_nothing_heavy(words: list[str]) -> None:
+    heavy = ["torch", "transformers", "datasets", "peft", "matplotlib", "sklearn", "pandas", "wandb"]
+    program = (
+        "import sys; from warmup.__main__ import main\n"
+        f"sys.argv = ['train.py', *{words}]\n"
+        "try:\n    main()\n"
+        f"finally:\n    print([name for name in {heavy} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr.strip() == "[]", done.stderr
+
+
+def test_the_stages_import_only_what_they_use() -> None:
+    seldom = ["datasets", "peft", "matplotlib", "sklearn", "pandas", "wandb"]
+    program = f"import sys, warmup.run; print([name for name in {seldom} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -4,36 +4,59 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from warmup.errors import UserError, nearest, wrong_value
+
+UNFINISHED = ".unfinished"  # what a file or folder is called, in parts, until it is whole
+UMASK = os.umask(0o077)  # there is no way to ask but to set it: here, before any thread makes a file
+os.umask(UMASK)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` whole or not at all.
+    """`write_bytes` of `text` in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `content` to `path` whole or not at all. Makes no folder: one that was there and is gone is an error.
 
     Raises:
-        UserError: the folder cannot be written or the disk is full.
+        UserError: the folder is gone or cannot be written, or the disk is full.
     """
-    temporary = None
+    temporary = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}{UNFINISHED}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # NamedTemporaryFile makes private files; results are for the group to read
         os.replace(temporary, path)
-    except OSError as error:
-        if temporary and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+    except BaseException as error:
+        temporary.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        gone = "" if path.parent.is_dir() else ": its folder is gone"
+        raise UserError(f"cannot write {path}: {error.strerror or error}{gone}") from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers that were killed have left in `folder`; not what another process here is writing now."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        host, _, process = path.name.removesuffix(UNFINISHED).rpartition("-")
+        here = host.endswith(f".{socket.gethostname()}") and process.isdecimal() and int(process) != os.getpid()
+        if not (here and psutil.pid_exists(int(process))):
+            path.unlink(missing_ok=True)
+
+
+def give_usual_mode(path: str | Path) -> None:
+    """The permissions that this process's new files have by the user's umask, for a file that was made private."""
+    os.chmod(path, 0o666 & ~UMASK)
 
 
 def check_file(path: str, key: str = "") -> str:
@@ -92,3 +115,5 @@ def read_json(path: Path) -> Any:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}") from error
+    except RecursionError as error:
+        raise UserError(f"{path} is not JSON that can be read: nested too deeply") from error

@@ -5,34 +5,37 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig
-from rich.console import Console
 from transformers import set_seed
 
 from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
-from warmup.config.cross_checks import run_folders
+from warmup.config.cross_checks import run_folders, warn_of_made_up_language
 from warmup.config.data import needed_splits
-from warmup.config.languages import TOY, language_code
+from warmup.config.environment import described, environment_digests
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import Config, LocalData, LoggerConfig, TaskConfig, WarmupMethod
-from warmup.data.examples import Example, Wording
+from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
+from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
+from warmup.display import console, without_secrets
+from warmup.files import remove_unfinished
 from warmup.metrics.answers import score_answers, score_substitution
+from warmup.metrics.dev_scores import dev_metrics, dev_scores_of
 from warmup.metrics.evaluation import Evaluation, check_selection_metric, compute_metrics
-from warmup.metrics.metric import ScoringSettings, Texts
-from warmup.metrics.prediction_files import read_scorable
-from warmup.metrics.registry import METRICS, larger_is_better
+from warmup.metrics.metric import ScoringSettings
+from warmup.metrics.prediction_files import read_scorable, with_options
+from warmup.metrics.registry import larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
 from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import check_lengths
 from warmup.models.unwritable import count_unwritable
-from warmup.reporting.overview import write_overview
+from warmup.reporting.status import show_status
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
 from warmup.runs.file_names import RunFile
@@ -41,13 +44,12 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
-from warmup.tracking.runs import run_of_job, track_results
-from warmup.tracking.wandb_callback import WandbCallback
-from warmup.tracking.wandb_dashboard import lay_out_dashboard
+from warmup.tracking.identity import Identity
+from warmup.tracking.runs import Trackers, trackers_of_job
 from warmup.tracking.wandb_results import log_comparison, log_figures, log_files
-from warmup.tracking.wandb_run import Identity, wandb_run
+from warmup.tracking.wandb_run import wandb_run
 from warmup.training.batches import EncodedExamples
-from warmup.training.fit import TrainingJob, fit, save_trained
+from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
 from warmup.training.processes import is_main_process, quiet_libraries
 from warmup.training.results import Training
 
@@ -70,6 +72,16 @@ class Job:
     overrides: Sequence[str] = ()
     sweep: Path | None = None
 
+    @cached_property
+    def written(self) -> dict[str, Any]:
+        """The configuration as files have it: what the environment gave stands there as an interpolation."""
+        return described(self.composed)
+
+    @property
+    def given(self) -> dict[str, str]:
+        """Digests of what the environment gave."""
+        return environment_digests(self.composed)
+
     @property
     def device(self) -> str:
         """`cpu` or `cuda`."""
@@ -89,7 +101,7 @@ def run_stage(job: Job) -> None:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
-    if job.config.run not in ("tables", "wandb_report"):  # those are about other runs
+    if job.config.run not in ("tables", "status", "wandb_report"):  # those are about other runs
         write_beginnings(job)
     STAGES[job.config.run](job)
 
@@ -101,6 +113,8 @@ def tables(job: Job) -> None:
 
 def report_to_wandb(job: Job) -> None:
     """run=wandb_report: the dashboard of a project."""
+    from warmup.tracking.wandb_dashboard import lay_out_dashboard
+
     log.info("wandb: the dashboard is at %s", lay_out_dashboard(job.config.logger, job.folder))
 
 
@@ -112,15 +126,15 @@ def train_and_evaluate(job: Job) -> None:
     check_selection_metric(config.task, [example.target or "" for example in splits.validation])
     set_seed(config.seed)
     model = untrained_model(config, splits.train)
-    record_inputs(job.folder, config, vars(splits))
+    record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
-    dev_scores = dev_scores_of(job, model, splits.validation)
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
-        training = train_model(job, model, splits.train, dev_scores, wandb)
+    dev_scores = dev_scores_of(config, model, splits.validation)
+    with trackers_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as trackers:
+        training = train_model(job, model, splits.train, dev_scores, trackers)
         if config.run == "all":
-            report(job, model, splits, unwritable, training, wandb)
+            report(job, model, splits, unwritable, training, trackers)
 
 
 def evaluate(job: Job) -> None:
@@ -129,10 +143,10 @@ def evaluate(job: Job) -> None:
     model = trained_model(config, job.device)
     model.settings.check_asked(CheckpointSettings.from_config(config))
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
-    record_inputs(job.folder, config, vars(splits))
+    record_inputs(job.folder, config, vars(splits), job.given)
     unwritable = count_unwritable(model.backbone, vars(splits))
-    with run_of_job(config, model.settings.method, job.folder, job.sweep) as wandb:
-        report(job, model, splits, unwritable, None, wandb)
+    with trackers_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as trackers:
+        report(job, model, splits, unwritable, None, trackers)
 
 
 def predict(job: Job) -> None:
@@ -142,7 +156,7 @@ def predict(job: Job) -> None:
     assert config.inputs is not None
     fields = config.data.fields if isinstance(config.data, LocalData) else None
     examples = load_inputs(config.inputs, model.settings.wording, fields)
-    record_inputs(job.folder, config, {"inputs": examples})
+    record_inputs(job.folder, config, {"inputs": examples}, job.given)
     count_unwritable(model.backbone, {"input": examples})
     answers, seconds = answers_of(job, model, examples, "input")
     if is_main_process():
@@ -157,26 +171,16 @@ def score(job: Job) -> None:
     config = job.config
     assert config.predictions is not None
     texts = with_options(config.task, read_scorable(config.predictions, config.references, config.sources))
-    record_inputs(job.folder, config, {})
+    record_inputs(job.folder, config, {}, job.given)
     evaluation = compute_metrics(config.task.metrics, texts, job.scoring)
     show_scores(job, evaluation)
     FileMetrics(
         task=task_label(config.task),
-        predictions=config.predictions,
-        references=config.references,
-        sources=config.sources,
+        **{key: job.written[key] for key in ("predictions", "references", "sources")},
         examples=len(texts.predictions),
         **scored(evaluation),
     ).write(job.folder)
     log.info("written: %s", job.folder / RunFile.METRICS)
-
-
-def with_options(task: TaskConfig, texts: Texts) -> Texts:
-    """Where the file does not say what there was to choose from, the task's own labels, if the references are those."""
-    options = Wording.from_config(task).option_targets()
-    if texts.options is not None or options is None or not {text.strip() for text in texts.references} <= set(options):
-        return texts
-    return dataclasses.replace(texts, options=[options] * len(texts.references))
 
 
 STAGES: dict[str, Callable[[Job], None]] = {
@@ -186,6 +190,7 @@ STAGES: dict[str, Callable[[Job], None]] = {
     "predict": predict,
     "score": score,
     "tables": tables,
+    "status": lambda job: show_status(run_folders(job.config.runs)),
     "wandb_report": report_to_wandb,
 }
 
@@ -194,31 +199,32 @@ def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool
     """Show and write all there is to say about the runs in `folders` and below; true if one of them failed.
 
     With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
+
+    Raises:
+        UserError: the metrics of one cannot be read; all else is shown and written.
     """
+    from warmup.reporting.overview import write_overview  # here: matplotlib takes a second to import
+
     quiet_libraries()  # the process that only starts a sweep's jobs has not yet
     overview = write_overview(folders, output)
     identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    with wandb_run(logger, output, identity, {"runs": [str(folder) for folder in folders]}) as wandb:
+    with wandb_run(logger, output, identity, {"runs": [without_secrets(str(folder)) for folder in folders]}) as wandb:
         if wandb:
             log_comparison(wandb, overview.report)
             log_figures(wandb, overview.figures)
             log_files(wandb, "report", overview.page)
+    overview.check_read()
     return overview.failed
 
 
 def write_beginnings(job: Job) -> None:
     """What a run's folder says from the start: whose it is, and with what it was made."""
     if is_main_process():
+        remove_unfinished(job.folder)
         RunConfiguration.of(job.composed).write(job.folder)
         describe_environment(job.device).write(job.folder)
-        (job.folder / RunFile.FAILURE).unlink(missing_ok=True)
-
-
-def warn_of_made_up_language(config: Config) -> None:
-    """Scores of the toy translation are of a language that nobody speaks."""
-    task = config.task
-    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
-        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
+        for left in (RunFile.FAILURE, RunFile.SKIPPED_STEPS):
+            (job.folder / left).unlink(missing_ok=True)
 
 
 def train_model(
@@ -226,7 +232,7 @@ def train_model(
     model: AnsweringModel,
     examples: Sequence[Example],
     dev_scores: Callable[[], dict[str, float]],
-    wandb: Any,
+    trackers: Trackers,
 ) -> Training:
     """Train `model` in place on `examples`, and save it."""
     config = job.config
@@ -246,32 +252,16 @@ def train_model(
         fresh=config.model.pretrained is None,
         larger_is_better=larger_is_better(config.task.selection_metric),
     )
-    training = fit(training_job, dev_scores, [WandbCallback(wandb)] if wandb else [])
+    say_what_is_trained(training_job)
+    training = fit(training_job, dev_scores, trackers.callbacks(model.backbone.model, training_job.examples))
     if config.model.lora.merge:
         model.backbone.merge_adapters()
     if is_main_process():
         save_trained(training_job, training)
     saved = job.folder / RunFile.MODEL
     log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, saved)
-    if wandb and config.logger.log_model:
-        log_files(wandb, "model", saved)
+    trackers.model(config.logger)
     return training
-
-
-def dev_scores_of(job: Job, model: AnsweringModel, examples: Sequence[Example]) -> Callable[[], dict[str, float]]:
-    """A function that answers the dev set with the model as it is and scores it."""
-    config = job.config
-    sources = encode_sources(model.backbone, examples, model.settings.limits.source, "validation")
-    quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
-    answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
-
-    def dev_scores() -> dict[str, float]:
-        answers, _ = answerer.answer_encoded(sources, "validation")
-        settings = ScoringSettings(config.task.target_language)
-        evaluation = score_answers(answers, examples, dev_metrics(config), settings)
-        return {name: score.value for name, score in evaluation.scores.items()}
-
-    return dev_scores
 
 
 def report(
@@ -280,7 +270,7 @@ def report(
     splits: Splits,
     unwritable: dict[str, Any],
     training: Training | None,
-    wandb: Any,
+    trackers: Trackers,
 ) -> None:
     """Answer and score the test split; write what was found, and show the table."""
     answers, seconds = answers_of(job, model, splits.test, "test")
@@ -293,7 +283,7 @@ def report(
     if model.settings.method == "warmup" and job.config.evaluation.substituted_examples:
         substitution_of(job, model, splits.test).write(job.folder)
     metrics = RunMetrics(
-        **labels_of(job.config, model.settings.method),
+        **labels_of(job.config, job.written, model.settings.method),
         overrides=free_overrides(job.overrides),
         selection_metric=job.config.task.selection_metric,
         examples=len(answers),
@@ -301,13 +291,15 @@ def report(
         unwritable=unwritable,
         training_seconds=None if training is None else round(training.seconds, 3),
         training_steps=None if training is None else training.steps,
+        skipped_steps=None if training is None else training.skipped_steps,
         decoding_seconds=round(seconds, 3),
     )
     metrics.write(job.folder)
     if job.sweep is None:
+        from warmup.reporting.overview import write_overview
+
         write_overview([job.folder], job.folder)
-    if wandb:
-        track_results(wandb, job.config.logger, job.folder, metrics, predictions)
+    trackers.results(job.config.logger, metrics, predictions)
 
 
 def answerer_of(job: Job, model: AnsweringModel) -> Answerer:
@@ -327,7 +319,7 @@ def scores_of(job: Job, answers: Sequence[Answer], examples: Sequence[Example]) 
 
 def show_scores(job: Job, evaluation: Evaluation) -> None:
     """Print the scores, and keep each example's own."""
-    print_scores(evaluation, Console(soft_wrap=True, highlight=False))
+    print_scores(evaluation, console())
     SegmentScores(evaluation.segment_scores()).write(job.folder)
 
 
@@ -339,8 +331,3 @@ def substitution_of(job: Job, model: AnsweringModel, examples: Sequence[Example]
     settings = ScoringSettings(config.task.target_language)
     tested = config.task.selection_metric
     return WarmupAnalysis(**score_substitution(found, examples, dev_metrics(config), settings, tested))
-
-
-def dev_metrics(config: Config) -> list[str]:
-    """The metrics of the dev set: those without a model of their own, which would slow every evaluation."""
-    return [metric for metric in config.task.metrics if not METRICS[metric].loads_model]

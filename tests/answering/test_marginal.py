@@ -19,7 +19,7 @@ from warmup.answering.answerer import Answer
 from warmup.answering.marginal import Choice, best, score_candidates
 from warmup.config.schema import EvaluationConfig, OptionsConfig
 from warmup.data.examples import Wording
-from warmup.methods.sampling import Warmups
+from warmup.methods.sampling import Warmups, as_written
 from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, source_batch
 from warmup.studies.naive import naive_scores
@@ -184,6 +184,19 @@ def test_answers_depend_on_the_seed_and_the_input_not_on_the_batch(
     assert together != answers(SEVERAL, seed=2)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_by_likelihood_the_options_are_scored_behind_the_greedy_warmup(make_backbone, architecture: str) -> None:
+    backbone = lively(make_backbone(architecture))
+    backbone.model.double()
+    rows, candidates = sources_of(backbone), option_rows(backbone)
+    chooser = answerer(backbone, WARMUP, TARGET, EvaluationConfig(answer_by="likelihood"))
+    answers = chooser.decode(rows, "test", [OPTIONS] * len(rows))
+    for row, answer in zip(rows, answers, strict=True):
+        (greedy,) = chooser.write_warmups(encoded(backbone, [row]))
+        scores = by_hand(backbone, row, as_written([[greedy]], WARMUP, 0), candidates)
+        assert answer == Answer(decoded_text(backbone, greedy), OPTIONS[int(scores[:, 0].argmax())])
+
+
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
 def test_a_single_warmup_may_be_drawn(make_backbone, architecture: str) -> None:
     backbone = lively(make_backbone(architecture))
@@ -226,13 +239,17 @@ def test_options_are_worded_as_targets_are() -> None:
     assert replace(wording, target_template="{answer} {question}").example(record, "here").options is None
 
 
-def test_the_command_scores_four_options_for_both_methods(tmp_path: Path) -> None:
-    several = ["task=logiqa", "method=sft,warmup", "evaluation.num_warmups=4"]
+@pytest.mark.parametrize(
+    "words", [["task=logiqa", "evaluation.num_warmups=4"], ["task=logiqa_harness", "evaluation.answer_by=likelihood"]]
+)
+def test_the_command_scores_four_options_for_both_methods(tmp_path: Path, words: list[str]) -> None:
+    several = [*words, "method=sft,warmup"]
     result = command("-m", *TINY, *several, f"hydra.sweep.dir={tmp_path}")
     assert result.returncode == 0, result.stdout + result.stderr
     for method in ("sft", "warmup"):
         run = next(tmp_path.glob(f"*_{method}_*"))
         records = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
-        assert len(records) == 10 and {record["prediction"] for record in records} <= set("ABCD")
+        assert len(records) == 10 and all(record["prediction"] in record["options"] for record in records)
+        assert ({record["prediction"] for record in records} <= set("ABCD")) == ("task=logiqa" in words)
         assert [record["warmup"] is None for record in records] == [method == "sft"] * 10
         assert json.loads((run / "metrics.json").read_text())["invalid_answers"] == 0

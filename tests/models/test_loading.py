@@ -129,8 +129,10 @@ def test_what_is_no_checkpoint_is_said_in_one_line(tmp_path: Path, make_backbone
     save(make_backbone("t5"), tmp_path / "model", SETTINGS)
     with pytest.raises(UserError, match="did you mean .*model"):
         load_pretrained(str(tmp_path))
-    with pytest.raises(UserError, match="there is no checkpoint folder"):
-        load_pretrained(str(tmp_path / "nowhere"))
+    with pytest.raises(
+        UserError, match=r"checkpoint is '.*modell'; allowed: a checkpoint's folder.*did you mean '.*/model'"
+    ):
+        load_pretrained(str(tmp_path / "modell"), key="checkpoint")
     (tmp_path / "model" / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError, match="is not a usable model checkpoint"):
         load_pretrained(str(tmp_path / "model"))
@@ -141,6 +143,9 @@ def test_a_hub_name_without_a_network_says_how_to_go_on(monkeypatch: pytest.Monk
     monkeypatch.setattr("transformers.utils.hub._is_offline_mode", True)  # transformers 4 keeps its own
     with pytest.raises(UserError, match="model=tiny_t5"):
         load_pretrained("google-t5/t5-small")
+    with pytest.raises(UserError, match="checkpoint=FOLDER") as error:
+        load_pretrained("nowhere", key="checkpoint")
+    assert "model." not in str(error.value), "the key that was given is the one to mend"
 
 
 def test_a_gated_model_without_a_token_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -287,7 +287,7 @@ def test_faulty_adapters_get_a_line(fault: str, tmp_path: Path) -> None:
     if fault == "no weights":
         (folder / "adapter_model.safetensors").unlink()
     lines = {
-        "no base": f"the base model of the adapters in {folder} cannot be loaded: there is no checkpoint folder",
+        "no base": f"the base model of the adapters in {folder} cannot be loaded: model.pretrained is",
         "kind": "adapter_config.json is not of LoRA adapters",
         "named nothing": "names no base model",
         "other weights": "not those of its adapter_config.json and base model: base_model.model.model.layers.0",

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from tests.reporting.conftest import Write
 from warmup.command_line import FACTS, prepare
 from warmup.config.checks import check
+from warmup.config.environment import described
 from warmup.config.groups import CONF
 from warmup.reporting.tables.cells import columns
 from warmup.reporting.tables.layout import Table, report_on
@@ -50,7 +51,7 @@ def test_every_preset_of_the_paper_is_a_row(write_run: Write, tmp_path: Path, pr
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("config", [f"paper={preset}"])
         cut = compose("config", [f"paper={preset}", "data.max_test_examples=10"])
-    labels = labels_of(check(composed, FACTS), "sft")
+    labels = labels_of(check(composed, FACTS), described(composed), "sft")
     for name, part in (("whole", composed), ("cut", cut)):
         resolved: Any = OmegaConf.to_container(part, resolve=True)
         write_run(**labels, folder=name, config=resolved)

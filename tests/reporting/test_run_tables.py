@@ -20,7 +20,7 @@ def test_the_tables_of_several_folders(write_answers: Write, tmp_path: Path) -> 
     (write_answers("warmup", 15, seed=2, folder="third/broken") / "metrics.json").write_text("{")
     runs, output = tmp_path / "runs", tmp_path / "tables"
     result = command("run=tables", f"runs=[{runs}/first,'{runs}/*d']", f"hydra.run.dir={output}")
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 2 and "third/broken/metrics.json does not hold a run's metrics" in result.stderr
     assert "accuracy  25.00   75.00     +50.00*" in result.stdout
     assert "Left out: " in result.stdout and "third/broken/metrics.json is not JSON" in result.stdout
     names = {path.name for path in output.iterdir()}

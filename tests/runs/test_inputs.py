@@ -226,3 +226,21 @@ def test_what_a_folder_goes_on_with(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=f"another '{key}'"):
             finished(tmp_path, composed("model=t5_small", other))
+
+
+def test_a_step_has_as_many_examples_however_they_are_dealt_out(tmp_path: Path, monkeypatch) -> None:
+    prepare()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        configs = {
+            size: compose("config", [f"trainer.batch_size={size}", "trainer.gradient_accumulation_steps=2"])
+            for size in (4, 8)
+        }
+    (tmp_path / "config.yaml").write_text(OmegaConf.to_yaml(configs[8], resolve=True))
+    assert not finished(tmp_path, configs[8])  # of an older version, which wrote no number of processes
+    (tmp_path / "environment.json").write_text('{"processes": 1}')
+    for size, processes in ((8, 1), (4, 2)):
+        monkeypatch.setenv("WORLD_SIZE", str(processes))
+        assert not finished(tmp_path, configs[size])
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    with pytest.raises(UserError, match="holds a run of 16 examples a step, and these would be 8"):
+        finished(tmp_path, configs[4])

@@ -27,15 +27,18 @@ from warmup.metrics.metric import Score
 from warmup.reporting.figures.gauges import CONTRASTS, GAUGE_TITLES
 from warmup.runs.metrics_records import RunMetrics
 from warmup.runs.predictions import Predictions
+from warmup.tracking.identity import Identity
+from warmup.tracking.training_callback import TrackedTraining
 from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_dashboard import lay_out_dashboard, workspace
 from warmup.tracking.wandb_results import log_figures, log_files, log_results
-from warmup.tracking.wandb_run import Identity, wandb_run
+from warmup.tracking.wandb_run import wandb_run
+from warmup.training.batches import EncodedExamples
 
 ROOT = Path(__file__).parents[2]
 KEY = "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = "http://127.0.0.1:9"
-OFFLINE = LoggerConfig(name="wandb", mode="offline", tags=["mine", "x" * 70])
+OFFLINE = LoggerConfig(wandb=True, mode="offline", tags=["mine", "x" * 70])
 IDENTITY = Identity("a_run", "a_sweep", "warmup", ["translation de-en", "mine"])
 
 
@@ -85,13 +88,14 @@ def summary(records: dict[str, list[Any]]) -> dict[str, Any]:
     return {key: value for part in records["summary"] for key, value in values(part.update).items()}
 
 
-def training(callback: WandbCallback, selection: str = "bleu") -> None:
-    """Two training entries and three dev scores, the second of them the largest."""
+def training(run: Any, selection: str = "bleu") -> None:
+    """Two training entries and three dev scores, the second of them the largest; 2 epochs a second from the first."""
+    callback = TrackedTraining({"wandb": WandbCallback(run)}, model=None, examples=EncodedExamples([[1, 2]], [[3]]))
     arguments = SimpleNamespace(metric_for_best_model=f"eval_{selection}")
-    state = SimpleNamespace(log_history=[{"loss": 3.0, "step": 1}], global_step=1)
+    state = SimpleNamespace(log_history=[{"loss": 3.0, "step": 1, "epoch": 0.25, "seconds": 0.0}], global_step=1)
     callback.on_train_begin(arguments, state, None)  # a resumed run: its first entry is history
     for step, entry in [
-        (2, {"loss": 2.5, "learning_rate": 0.1, "warmup/token_entropy": 4.5, "epoch": 0.5}),
+        (2, {"loss": 2.5, "learning_rate": 0.1, "warmup/token_entropy": 4.5, "epoch": 0.75, "seconds": 0.25}),
         (2, {f"eval_{selection}": 10.0, "eval_chrf": 40.0}),
         (3, {f"eval_{selection}": 12.0, "eval_chrf": 30.0}),
         (4, {f"eval_{selection}": 11.0, "eval_chrf": 20.0}),
@@ -105,7 +109,7 @@ def training(callback: WandbCallback, selection: str = "bleu") -> None:
 
 def test_the_best_of_a_score_where_smaller_is_better_is_its_least(tmp_path: Path) -> None:
     with wandb_run(OFFLINE, tmp_path, IDENTITY, {}) as run:
-        training(WandbCallback(run), "ter")
+        training(run, "ter")
     end = summary(recorded(tmp_path))
     assert end["dev/ter"] == {"min": 10.0} and (end["best/ter"], end["best/step"]) == (10.0, 2)
     assert end["dev/chrf"] == {"max": 40.0}
@@ -123,7 +127,7 @@ def test_an_offline_run_records_everything(tmp_path: Path, caplog: pytest.LogCap
     count = 1005
     predictions = Predictions([f"<b>{i}</b>" for i in range(count)], ["p"] * count, ["r"] * count, [None] * count)
     with caplog.at_level(logging.INFO), wandb_run(OFFLINE, tmp_path, IDENTITY, {"trainer": {"steps": 4}}) as run:
-        training(WandbCallback(run))
+        training(run)
         log_results(run, metrics(Score(9.5, "a signature"), training_seconds=3.0), predictions)
         log_figures(run, [tmp_path / "learning_curves.png", tmp_path / "learning_curves.svg"])
         log_files(run, "model", tmp_path / "model")
@@ -134,6 +138,9 @@ def test_an_offline_run_records_everything(tmp_path: Path, caplog: pytest.LogCap
     assert values(started.config.update)["trainer"] == {"steps": 4}
     history = [values(record.item) for record in records["history"]]
     assert [(entry["step"], entry["train/loss"]) for entry in history if "train/loss" in entry] == [(1, 3.0), (2, 2.5)]
+    (fast,) = [entry for entry in history if "train/samples_per_second" in entry]
+    assert (fast["train/epoch"], fast["train/samples_per_second"], fast["train/tokens_per_second"]) == (0.75, 2.0, 6.0)
+    assert fast["train/peak_memory_gb"] > 0
     assert [entry["warmup/token_entropy"] for entry in history if "warmup/token_entropy" in entry] == [4.5]
     assert [entry["dev/bleu"] for entry in history if "dev/bleu" in entry] == [10.0, 12.0, 11.0]
     end = summary(records)
@@ -151,7 +158,7 @@ def test_an_offline_run_records_everything(tmp_path: Path, caplog: pytest.LogCap
     assert re.search(rf"wandb sync {tmp_path}/wandb/offline-run-\S+", caplog.text)
 
 
-@pytest.mark.parametrize("logger", [LoggerConfig(), LoggerConfig(name="wandb", mode="disabled")])
+@pytest.mark.parametrize("logger", [LoggerConfig(), LoggerConfig(wandb=True, mode="disabled")])
 def test_nothing_is_recorded_unless_asked_for(logger: LoggerConfig, tmp_path: Path) -> None:
     with wandb_run(logger, tmp_path, IDENTITY, {}) as run:
         assert run is None
@@ -162,7 +169,7 @@ def test_wandb_mode_is_obeyed_where_the_configuration_has_its_default(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WANDB_MODE", "disabled")
-    with wandb_run(LoggerConfig(name="wandb"), tmp_path, IDENTITY, {}) as run:
+    with wandb_run(LoggerConfig(wandb=True), tmp_path, IDENTITY, {}) as run:
         assert run is None
 
 
@@ -196,7 +203,7 @@ def test_without_a_key_or_a_network_it_goes_on_offline(
 ) -> None:
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
-    with wandb_run(LoggerConfig(name="wandb"), tmp_path, IDENTITY, {}) as run:
+    with wandb_run(LoggerConfig(wandb=True), tmp_path, IDENTITY, {}) as run:
         run.log({"step": 1, "train/loss": 2.0})
     warnings = [r.message for r in caplog.records if r.levelno == logging.WARNING and r.name.startswith("warmup")]
     assert len(warnings) == 1 and reason in warnings[0] and f"wandb sync {tmp_path}/wandb/offline-run-*" in warnings[0]
@@ -208,7 +215,7 @@ def test_a_refused_key_is_said_in_one_line_and_nothing_is_lost(
 ) -> None:
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv("WANDB_BASE_URL", refusing_server)
-    with wandb_run(LoggerConfig(name="wandb"), tmp_path, IDENTITY, {}) as run:
+    with wandb_run(LoggerConfig(wandb=True), tmp_path, IDENTITY, {}) as run:
         run.log({"step": 1, "train/loss": 2.0})
     warnings = [record.message for record in caplog.records if record.name.startswith("warmup")]
     assert len([line for line in warnings if "logging offline" in line]) == 1
@@ -224,7 +231,7 @@ def test_what_wandb_cannot_do_costs_a_line_and_not_the_run(caplog: pytest.LogCap
         def __getattr__(self, name: str) -> Any:
             raise ConnectionError("the line is dead")
 
-    training(WandbCallback(Broken()))
+    training(Broken())
     log_results(Broken(), metrics(), Predictions([], [], [], []))
     assert "log results failed (the line is dead); the run goes on" in caplog.text
 
@@ -243,7 +250,7 @@ def test_a_sweep_without_a_network_groups_its_runs_and_leaves_no_key(tmp_path: P
         timeout=300,
     )
     assert result.returncode == 0, result.stderr
-    (job,) = (tmp_path / "my_sweep").glob("0_*")
+    (job,) = (tmp_path / "my_sweep").glob("*_seed1_*")
     assert "wandb: its server cannot be reached; logging offline" in result.stdout
     records = recorded(job)
     (started,) = records["run"]
@@ -278,7 +285,7 @@ def test_a_dashboard_that_cannot_be_saved_says_what_to_do(
 
 
 @pytest.mark.parametrize(("key", "reason"), [("", "wandb login"), (KEY, "cannot be reached")])
-def test_a_dashboard_without_a_network_leaves_its_layout(
+def test_a_dashboard_without_a_network_leaves_nothing(
     key: str, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
@@ -286,7 +293,7 @@ def test_a_dashboard_without_a_network_leaves_its_layout(
         monkeypatch.setenv("WANDB_API_KEY", key)
     with pytest.raises(UserError, match=reason):
         lay_out_dashboard(LoggerConfig(), tmp_path)
-    assert "dev/bleu" in (tmp_path / "wandb_dashboard.json").read_text()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -92,7 +92,7 @@ def test_one_that_is_gone_is_named(make_backbone, tmp_path: Path) -> None:
     with pytest.raises(Killed):
         train(make_backbone, tmp_path, SFT, score=scores(*FALLING), callbacks=[KilledIn(7)], **LAST)
     shutil.rmtree(tmp_path / "checkpoints" / "checkpoint-4")
-    with pytest.raises(UserError, match="checkpoint-4, which is to be averaged, is gone or not whole"):
+    with pytest.raises(UserError, match="checkpoint-4, which is to be averaged, is damaged .it is gone."):
         train(make_backbone, tmp_path, SFT, **LAST)
 
 

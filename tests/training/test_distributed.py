@@ -16,7 +16,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from accelerate import FullyShardedDataParallelPlugin
+from accelerate import DistributedType, FullyShardedDataParallelPlugin
+from accelerate.state import AcceleratorState
 from accelerate.utils.fsdp_utils import fsdp2_prepare_auto_wrap_policy
 from safetensors.torch import load_file
 from torch.distributed.device_mesh import init_device_mesh
@@ -25,8 +26,10 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.conftest import TEXTS, tiny_backbone
+from tests.models.adapted import adapted
 from tests.training.tiny_fit import SFT, train
 from warmup.config.schema import ModelConfig, WarmupMethod
+from warmup.errors import UserError
 from warmup.models.encoding import Collator
 from warmup.models.loading import build_fresh
 from warmup.training.method_model import MethodModel
@@ -112,6 +115,34 @@ def fit_in_two(rank: int, folder: str) -> None:
     leave_process_group()
 
 
+def fit_sharded(rank: int, folder: str) -> None:
+    """With FSDP. accelerate has it on GPUs alone, and is told here that it has it."""
+    join_process_group(rank, folder)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", MASTER_ADDR="unused")
+    os.environ.update(MASTER_PORT="0", ACCELERATE_USE_CPU="true", ACCELERATE_USE_FSDP="true")
+    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"  # as accelerate launch has it
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    initialise = AcceleratorState.__init__
+
+    def with_fsdp(self: AcceleratorState, *arguments: Any, **keywords: Any) -> None:
+        initialise(self, *arguments, **keywords)
+        self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, plugin
+
+    AcceleratorState.__init__ = with_fsdp
+    for name, method in METHODS.items():
+        whole, killed = Path(folder, name), Path(folder, f"{name}_killed")
+        train(tiny_backbone, whole, method, **SHARED, batch_size=4, keep_checkpoints=9)
+        if rank == 0:
+            shutil.copytree(whole / "checkpoints" / "checkpoint-2", killed / "checkpoints" / "checkpoint-2")
+        dist.barrier()
+        train(tiny_backbone, killed, method, **SHARED, batch_size=4)
+        assert list((whole / "checkpoints" / "checkpoint-5").glob("optimizer_*/*"))  # in parts: it was FSDP
+    base = Path(folder, f"base-{rank}")
+    with pytest.raises(UserError, match="model.lora.rank is set, and FSDP shards the model"):
+        train(lambda architecture, _: adapted(base, architecture), Path(folder, "adapted"), SFT, **SHARED)
+    leave_process_group()
+
+
 def weights_at(run: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / f"checkpoint-{step}" / "model.safetensors")
 
@@ -122,13 +153,14 @@ def history_of(run: Path) -> list[dict[str, Any]]:
     return [{name: value for name, value in entry.items() if name not in timed} for entry in history]
 
 
-def test_two_processes_train_the_model_of_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fit", [fit_in_two, fit_sharded], ids=["ddp", "fsdp"])
+def test_two_processes_train_the_model_of_one(tmp_path: Path, fit: Callable[..., None]) -> None:
     """The same steps on the same examples, and a resumed training is the same to the bit."""
-    two_processes(fit_in_two, str(tmp_path))
+    two_processes(fit, str(tmp_path))
     for name, method in METHODS.items():
         run = tmp_path / name
         train(tiny_backbone, tmp_path / "one" / name, method, **SHARED, batch_size=8)
-        others = [run, tmp_path / "parts"] if name == "sft" else [run]
+        others = [run, tmp_path / "parts"] if name == "sft" and fit is fit_in_two else [run]
         for other in others:
             for step in (4, 5):
                 found = weights_at(other, step)

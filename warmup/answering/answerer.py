@@ -15,14 +15,14 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from tqdm import tqdm
-from transformers import LogitsProcessor
+from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 from warmup.answering.marginal import best, score_candidates
 from warmup.config.schema import EvaluationConfig
 from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording, options_of_all
 from warmup.methods.noise import Noise, input_seeds
-from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.methods.sampling import Warmups, as_written, sample_warmups
 from warmup.methods.target_sampling import sample_targets
 from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
@@ -31,6 +31,18 @@ from warmup.models.families import Encoded
 from warmup.models.modes import evaluation_mode
 from warmup.models.sharpening import Allowed, SharpenedBeams
 from warmup.models.tokenizers import text_ids
+
+
+class NoRepeatInTarget(NoRepeatNGramLogitsProcessor):
+    """transformers' own, but that it does not see what stands before the target: source, warmup, separator."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.before: int | None = None  # tokens of each row, known at the first call
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        self.before = input_ids.shape[1] if self.before is None else self.before
+        return super().__call__(input_ids[:, self.before :], scores)
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ class Answerer:
     def answer(self, examples: Sequence[Example], split: str, wording: Wording) -> tuple[list[Answer], float]:
         """Answers in the order of `examples`, shared out over all processes, and the seconds it took.
 
-        With `evaluation.num_warmups` or `evaluation.num_candidates` above 1, a question with options is answered by
-        scoring them, with and without warmups.
+        With `evaluation.answer_by=likelihood`, and with `evaluation.num_warmups` or `evaluation.num_candidates` above
+        1, a question with options is answered by scoring them, with and without warmups.
 
         Raises:
             UserError: its options cannot be worded without the record.
@@ -63,8 +75,12 @@ class Answerer:
         options = None
         if wording.options is not None and self.evaluation.ranks:
             check_option_template(wording.target_template, wording.options.answer or "")
-            options = options_of_all(examples)
+            options = self.options_of(examples)
         return self.answer_encoded(sources, split, options)
+
+    def options_of(self, examples: Sequence[Example]) -> list[tuple[str, ...]] | None:
+        """The worded options of each example where they are scored and nothing is written, else None."""
+        return options_of_all(examples) if self.evaluation.ranks else None
 
     def answer_encoded(
         self, sources: Sequence[list[int]], split: str, options: Sequence[Sequence[str]] | None = None
@@ -154,10 +170,17 @@ class Answerer:
         return [rows[best(scores).candidate] for rows, scores in zip(candidates, scored, strict=True)]
 
     def choose_options(self, encoded: Encoded, options: Sequence[Sequence[str]]) -> list[Answer]:
-        """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
-        end = self.backbone.tokenizer.eos_token_id
-        rows = [[[*text_ids(self.backbone.tokenizer, option), end] for option in own] for own in options]
-        warmups = None if self.limits.warmup is None else self.draw(encoded, self.evaluation.num_warmups)
+        """Of each input the option that its warmups make likeliest; without warmups, the likeliest.
+
+        Several warmups are drawn; one is greedy, by beam or drawn, as for an answer that is written.
+        """
+        rows = [self.option_rows(own) for own in options]
+        warmups = None
+        if self.limits.warmup is not None and self.evaluation.num_warmups > 1:
+            warmups = self.draw(encoded, self.evaluation.num_warmups)
+        elif self.limits.warmup is not None:
+            written = [[row] for row in self.write_warmups(encoded)]
+            warmups = as_written(written, self.limits.warmup, self.backbone.tokenizer.pad_token_id)
         scored = score_candidates(self.backbone, encoded, warmups, rows, self._prefix)
         choices = [best(scores) for scores in scored]
         if warmups is None:
@@ -166,6 +189,11 @@ class Answerer:
             Answer(self._text(drawn[choice.warmup]), own[choice.candidate])
             for drawn, own, choice in zip(_token_rows(warmups), options, choices, strict=True)
         ]
+
+    def option_rows(self, options: Sequence[str]) -> list[list[int]]:
+        """The tokens of each worded option, with the `</s>` behind it."""
+        tokenizer = self.backbone.tokenizer
+        return [[*text_ids(tokenizer, option), tokenizer.eos_token_id] for option in options]
 
     def draw(self, encoded: Encoded, count: int) -> Warmups:
         """`count` warmups per input; more of them begin with those of a smaller `count`."""
@@ -198,14 +226,17 @@ class Answerer:
     def write_targets(self, encoded: Encoded, prefix: list[list[int]]) -> list[list[int]]:
         """The target of each input after its prefix, greedy or by beam."""
         beams, penalty = self.evaluation.num_beams, self.evaluation.length_penalty
+        fewest, once = self.evaluation.min_new_tokens, self.evaluation.no_repeat_ngram_size
         return self.backbone.family.generate(
             self.backbone.model,
             encoded,
-            prefix,
+            [[*row, *self.backbone.forced] for row in prefix],
             max_new_tokens=self.limits.target,
             eos_token_id=self.backbone.tokenizer.eos_token_id,
             num_beams=beams,
             **({"length_penalty": penalty} if beams > 1 else {}),
+            **({"min_new_tokens": fewest} if fewest else {}),
+            **({"logits_processor": [NoRepeatInTarget(once)]} if once else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
 

@@ -8,10 +8,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from warmup.config.cross_checks import check_sections, check_toy_language
+from warmup.config.environment import check_environment
 from warmup.config.facts import Facts
 from warmup.config.fields import check_value, fields_of
 from warmup.config.schema import Config
-from warmup.errors import UserError
+from warmup.errors import UserError, first_line
 
 
 def check(composed: DictConfig, facts: Facts) -> Config:
@@ -21,6 +22,7 @@ def check(composed: DictConfig, facts: Facts) -> Config:
         UserError: naming the key, what it was and what is allowed.
     """
     config = _typed(composed)
+    check_environment(composed)
     for key, value, field in fields_of(config):
         check_value(key, value, field)
     config.task.check(facts, trains=config.run in ("all", "train"))
@@ -46,6 +48,6 @@ def _typed(composed: DictConfig) -> Config:
     except InterpolationKeyError as error:
         raise UserError(f"{error.full_key}: {error.msg}") from error
     except OmegaConfBaseException as error:
-        raise UserError(f"{error.full_key}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"{error.full_key}: {first_line(error)}") from error
     assert isinstance(config, Config)
     return config

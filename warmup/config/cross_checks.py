@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import glob
+import logging
 from pathlib import Path
 
 from warmup.config.facts import Facts
-from warmup.config.languages import TOY, resolve_language
+from warmup.config.languages import TOY, language_code, resolve_language
 from warmup.config.method import WarmupMethod
 from warmup.config.schema import Config
 from warmup.config.templates import check_option_template
 from warmup.errors import UserError, nearest, wrong_value
 from warmup.files import check_file
+
+log = logging.getLogger(__name__)
 
 
 def check_sections(config: Config, facts: Facts) -> None:
@@ -23,6 +26,9 @@ def check_sections(config: Config, facts: Facts) -> None:
     _check_steps(config)
     _check_averaged_adapters(config)
     _check_ranked_options(config)
+    most, fewest = config.task.max_target_tokens, config.evaluation.min_new_tokens
+    if fewest >= most:
+        raise wrong_value("evaluation.min_new_tokens", fewest, f"below task.max_target_tokens={most}")
     if config.run in ("all", "train"):
         config.evaluation.check_candidates(isinstance(config.method, WarmupMethod))
     for key in facts.model_keys(config.task.metrics):
@@ -52,6 +58,13 @@ def check_toy_language(config: Config) -> None:
         )
 
 
+def warn_of_made_up_language(config: Config) -> None:
+    """Scores of the toy translation are of a language that nobody speaks."""
+    task = config.task
+    if config.data.kind == "toy" and task.name == "translation" and language_code(task.target_language) != TOY.code:
+        log.warning("data=toy makes up a language of its own: these are not %s scores", task.target_language)
+
+
 def _check_steps(config: Config) -> None:
     steps, method = config.trainer.max_steps, config.method
     if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
@@ -67,6 +80,8 @@ def _check_averaged_adapters(config: Config) -> None:
 
 def _check_ranked_options(config: Config) -> None:
     answer = config.task.options.answer
+    if answer is None and config.evaluation.answer_by == "likelihood" and config.run in ("all", "train", "evaluate"):
+        raise wrong_value("evaluation.answer_by", "likelihood", "generation for a task without options, as this one is")
     if answer is not None and config.evaluation.ranks and config.run in ("all", "evaluate"):
         check_option_template(config.task.target_template, answer)
 
@@ -86,6 +101,13 @@ def _check_stage(config: Config) -> None:
             config.checkpoint,
             f"with run=evaluate or run=predict only; to train on from a model, model.pretrained={config.checkpoint}",
         )
+    if config.checkpoint and config.run not in ("evaluate", "predict"):
+        raise wrong_value("checkpoint", config.checkpoint, "with run=evaluate or run=predict only")
+    if config.run == "wandb_report" and config.logger.mode != "online":
+        raise wrong_value("logger.mode", config.logger.mode, "online: run=wandb_report asks wandb's server for a view")
+    for key in ("predictions", "references", "sources"):
+        if getattr(config, key) and config.run != "score":
+            raise wrong_value(key, getattr(config, key), "with run=score only")
     if config.inputs and config.run != "predict":
         raise wrong_value("inputs", config.inputs, "with run=predict only")
     if config.run in ("evaluate", "predict") and not config.checkpoint and not config.model.pretrained:
@@ -102,7 +124,7 @@ def _check_stage(config: Config) -> None:
         for key in ("predictions", "references", "sources"):
             if path := getattr(config, key):
                 check_file(path, key)
-    if config.run == "tables":
+    if config.run in ("tables", "status"):
         run_folders(config.runs)
 
 

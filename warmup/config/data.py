@@ -12,6 +12,7 @@ from warmup.config.hub_splits import HubSplit, HubSplits
 from warmup.errors import UserError, wrong_value
 from warmup.files import check_file
 
+MOST_EXAMPLES = 10**9
 SPLITS = ("train", "validation", "test")
 
 
@@ -25,9 +26,9 @@ class DataConfig:
     """What every source of examples has in common."""
 
     kind: str = choice(MISSING, "toy", "local", "hub")
-    max_train_examples: int | None = number(None, 1)
-    max_validation_examples: int | None = number(None, 1)
-    max_test_examples: int | None = number(None, 1)
+    max_train_examples: int | None = number(None, 1, MOST_EXAMPLES)
+    max_validation_examples: int | None = number(None, 1, MOST_EXAMPLES)
+    max_test_examples: int | None = number(None, 1, MOST_EXAMPLES)
 
     def check(self, run: str, hub: HubSplits) -> None:
         """See that all is named that the stage `run` reads; `hub` has what the task knows of its columns.

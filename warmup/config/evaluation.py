@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmup.config.fields import number
+from warmup.config.fields import choice, number
 from warmup.errors import UserError, wrong_value
 
 
@@ -20,8 +20,12 @@ class EvaluationConfig:
     num_warmups: int = number(1, 1, 256)  # M; above 1 they are drawn, and their marginal likelihood picks the answer
     # M of a model without warmups; above 1 they are the greedy target and M - 1 drawn ones, and the likeliest is taken
     num_candidates: int = number(1, 1, 256)
+    answer_by: str = choice("generation", "generation", "likelihood")  # of a question with options: write, or choose
     substituted_examples: int = number(500, 0)  # of the test set, the first; answered again given other warmups
     length_penalty: float = number(1.0, -10.0, 10.0)
+    min_new_tokens: int = number(0, 0)  # of the target, before it may end
+    no_repeat_ngram_size: int = number(0, 0, 100)  # n: no n tokens twice in a target; 0 lets them
+    forced_bos: str | None = None  # the token that a target begins with: of mBART the language that is written
     comet_model: str = "Unbabel/wmt22-comet-da"  # hub name, model.ckpt, or the folder that holds checkpoints/model.ckpt
     bertscore_model: str = "roberta-large"  # hub name or folder
     bertscore_layer: int | None = number(None, 0, 1000)  # None: bert_score's recommendation, else the last
@@ -30,7 +34,13 @@ class EvaluationConfig:
     @property
     def ranks(self) -> bool:
         """Whether a model's answer is the best of several, and so a question's options are scored."""
-        return self.num_warmups > 1 or self.num_candidates > 1
+        return self.num_warmups > 1 or self.num_candidates > 1 or self.answer_by == "likelihood"
+
+    @property
+    def generation_signature(self) -> str:
+        """What, beside length limits and beams, a target must look like, as a score's signature has it; or nothing."""
+        keys = ("min_new_tokens", "no_repeat_ngram_size", "forced_bos")
+        return "|".join(f"{key}:{value}" for key in keys if (value := getattr(self, key)))
 
     def check(self) -> None:
         """See that warmups are either drawn or searched for, and candidates too.
@@ -39,6 +49,10 @@ class EvaluationConfig:
             UserError: both.
         """
         candidates = self.num_candidates
+        asked = self.generation_signature.partition(":")[0]
+        if asked and (candidates > 1 or (asked == "forced_bos" and self.ranks)):
+            allowed = "its default where answers are ranked by likelihood (evaluation.num_warmups, num_candidates)"
+            raise wrong_value(f"evaluation.{asked}", getattr(self, asked), allowed)
         if candidates > 1 and self.num_beams > 1:
             raise UserError(
                 f"evaluation.num_candidates={candidates} draws targets, evaluation.num_beams={self.num_beams} searches "

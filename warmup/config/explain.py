@@ -40,6 +40,11 @@ def explain_composition(arguments: Sequence[str], multirun: bool, error: Excepti
         return explained
     except Exception:  # whatever else is wrong, Hydra's message is better than a failure to explain it
         pass
+    if isinstance(error, RecursionError) or "Recursive interpolation" in str(error):
+        referring = [text for text in arguments if "${" in text]
+        return UserError(
+            f"a value refers to itself by way of ${{...}}: {', '.join(referring) or 'see the files of conf'}"
+        )
     words = [str(error), str(error.__cause__ or "")]
     return UserError(" ".join(part for part in words if part))
 
@@ -71,8 +76,10 @@ def _check_choice(override: Override, groups: dict[str, list[str]]) -> None:
     choices = groups[group]
     if override.is_delete():
         return
-    if value not in choices:
-        raise wrong_value(group, value, ", ".join(choices), nearest(value, choices))
+    # several of any other group would set the same keys
+    for one in value if isinstance(value, list) and group == "logger" else [value]:
+        if one not in choices:
+            raise wrong_value(group, one, ", ".join(choices), nearest(one, choices))
     if override.is_add():
         raise UserError(f"{override.input_line!r}: every group is there already; write {group}={value}, without the +")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = (Path(__file__).parents[1] / "conf").resolve()  # a link to the repository's; in a wheel a folder
 
 
 def config_groups() -> dict[str, list[str]]:

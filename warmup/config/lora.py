@@ -8,6 +8,7 @@ from warmup.config.fields import number
 from warmup.errors import UserError, wrong_value
 
 MOST_RANK = 4096
+ADAPTER_FILE = "adapter_config.json"  # PEFT's own name; here, since PEFT itself takes seconds to import
 
 
 @dataclass

@@ -5,7 +5,9 @@ Tables take two runs for repeats or seeds of one experiment only if they agree i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 # A key, or all keys below it. The same score on another device, or in other batches, means: up to rounding.
@@ -27,6 +29,8 @@ NEUTRAL_KEYS = {
 # A begun folder goes on with another value of these. The others write other files, so they need another folder.
 RESUMABLE_KEYS = ("logger", "runs")
 ONE_STAGE = {"train": "all"}  # run=all goes on with what run=train left
+# In no table, and still what a command is about: they name its folder.
+ABOUT = ("run", "inputs", "predictions", "references", "sources")
 # Columns of the record itself, and the groups that overrides choose: what they choose is compared key by key.
 RECORDED_KEYS = {"task", "data", "model", "method", "seed", "checkpoint", "method.name", "model.name"}
 
@@ -56,3 +60,19 @@ def first_difference(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> str |
 
     keys = sorted({*before, *now} - {*RESUMABLE_KEYS})
     return next((key for key in keys if shown(before, key) != shown(now, key)), None)
+
+
+def digest_of_numbers(config: Mapping[Any, Any]) -> str:
+    """Eight digits that stand for all of a resolved configuration that changes what a run finds."""
+    return hashlib.sha256(json.dumps(sorted(_counted_values(config)), default=str).encode()).hexdigest()[:8]
+
+
+def _counted_values(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, value in node.items():
+        key = f"{prefix}{name}"
+        if is_neutral(key) and key not in ABOUT:
+            continue
+        if isinstance(value, Mapping) and value:
+            yield from _counted_values(value, f"{key}.")
+        else:
+            yield key, repr(ONE_STAGE.get(str(value), value) if key == "run" else value)

@@ -9,6 +9,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from warmup.config.data import DataConfig, HubData, LocalData, ToyData
+from warmup.config.environment import register_environment
 from warmup.config.evaluation import EvaluationConfig
 from warmup.config.fields import choice, folders, number
 from warmup.config.hub_splits import HubSplit, HubSplits
@@ -46,7 +47,7 @@ __all__ = [
 class Config:
     """The whole experiment."""
 
-    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables", "wandb_report")
+    run: str = choice("all", "all", "train", "evaluate", "predict", "score", "tables", "status", "wandb_report")
     seed: int = number(1, 0, 2**31 - 1)
     device: str = choice("auto", "auto", "cpu", "cuda")
     checkpoint: str | None = None  # a trained model, for run=evaluate and run=predict
@@ -54,7 +55,7 @@ class Config:
     predictions: str | None = None  # for run=score: answers made by anything, JSON lines or plain text
     references: str | None = None  # for run=score: their references, where the predictions file has none
     sources: str | None = None  # for run=score: their sources, which COMET reads
-    runs: Any = folders("outputs")  # whose runs run=tables compares
+    runs: Any = folders("outputs")  # whose runs run=tables compares and run=status shows
     task: TaskConfig = MISSING
     data: DataConfig = MISSING
     model: ModelConfig = MISSING
@@ -65,7 +66,8 @@ class Config:
 
 
 def register() -> None:
-    """Make the schema known to Hydra; each YAML file in `conf` starts from one of these."""
+    """Make the schema known to Hydra; the YAML files of most groups start from one of these."""
+    register_environment()
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     groups: dict[str, list[type]] = {
@@ -75,7 +77,6 @@ def register() -> None:
         "method": [SftMethod, PauseMethod, WarmupMethod],
         "trainer": [TrainerConfig],
         "evaluation": [EvaluationConfig],
-        "logger": [LoggerConfig],
     }
     for group, nodes in groups.items():
         for node in nodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 
 from warmup.errors import UserError, wrong_value
 
@@ -30,13 +31,37 @@ def template_fields(template: str) -> list[str]:
     return names
 
 
+def with_languages(template: str, names: Mapping[str, str]) -> str:
+    """The template with the languages filled in, as the model is fed it; `names` has one for each placeholder.
+
+    Raises:
+        UserError: as `template_fields`.
+    """
+    template_fields(template)
+    parts = []
+    for text, name, _, _ in string.Formatter().parse(template):
+        parts.append(_literal(text))
+        if name is not None:
+            parts.append(_literal(names[name]) if name in names else f"{{{name}}}")
+    return "".join(parts)
+
+
+def _literal(text: str) -> str:
+    """As a template has it."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def record_fields(key: str, template: str) -> list[str]:
     """The fields of a record that `template`, the value of `key`, is made of: its placeholders but the languages.
 
     Raises:
         UserError: a template that cannot be read, or one that says the same for every record.
     """
-    names = [name for name in template_fields(template) if name not in LANGUAGE_PLACEHOLDERS]
+    try:
+        found = template_fields(template)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    names = [name for name in found if name not in LANGUAGE_PLACEHOLDERS]
     if not names:
         raise wrong_value(key, template, "a text with a field of the records in it, such as '{source}'")
     return names
@@ -49,5 +74,6 @@ def check_option_template(template: str, answer: str) -> None:
         UserError: `template`, the value of task.target_template, holds another field of the record than `answer`.
     """
     if record_fields("task.target_template", template) != [answer]:
-        allowed = f"a text with {{{answer}}} as its only field, since evaluation.num_warmups above 1 scores each answer"
+        reason = "since evaluation.answer_by=likelihood and evaluation.num_warmups above 1 score each answer"
+        allowed = f"a text with {{{answer}}} as its only field, {reason}"
         raise wrong_value("task.target_template", template, allowed)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from warmup.config.fields import choice, number
 from warmup.errors import UserError, wrong_value
 
+MOST_STEPS = 10**9  # at a thousand steps a second they take twelve days
+
 
 @dataclass
 class TrainerConfig:
     """Optimisation, passed to the Hugging Face Trainer."""
 
-    max_steps: int = number(-1, -1)  # -1: as many as `epochs` needs
+    max_steps: int = number(-1, -1, MOST_STEPS)  # -1: as many as `epochs` needs
     epochs: float | None = number(None, 1e-6, 1e6)
     batch_size: int = number(16, 1, 65536)  # per device
     gradient_accumulation_steps: int = number(1, 1, 65536)
@@ -21,17 +23,17 @@ class TrainerConfig:
     optimizer: str = choice("adamw", "adamw", "adafactor")
     weight_decay: float = number(0.0, 0.0, 1.0)
     schedule: str = choice("linear", "linear", "cosine", "constant", "constant_with_warmup", "inverse_sqrt")
-    lr_warmup_steps: int = number(0, 0)
+    lr_warmup_steps: int = number(0, 0, MOST_STEPS)
     max_grad_norm: float = number(1.0, 0.0, 1e6)  # 0 switches clipping off
     precision: str = choice("auto", "auto", "float32", "bfloat16")  # auto: bfloat16 on CUDA where it has it
     gradient_checkpointing: bool = False
     group_by_length: bool = True
     evaluate_by: str = choice("epoch", "epoch", "steps")
-    evaluate_every: int = number(100, 1)  # steps, when evaluate_by=steps
-    early_stopping_patience: int = number(0, 0)  # evaluations without a better dev score; 0 never stops early
+    evaluate_every: int = number(100, 1, MOST_STEPS)  # steps, when evaluate_by=steps
+    early_stopping_patience: int = number(0, 0, MOST_STEPS)  # evaluations without a better score; 0: never
     keep_checkpoints: int = number(1, 1, 1000)  # beside the best one
     average_checkpoints: int = number(1, 1, 1000)  # the model is the mean of the last N evaluated; 1: the best one
-    logging_steps: int = number(10, 1)
+    logging_steps: int = number(10, 1, MOST_STEPS)
 
     def check(self) -> None:
         """See that steps or epochs say when training ends, and that it evaluates often enough.

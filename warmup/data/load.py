@@ -11,7 +11,7 @@ from typing import Any
 
 from warmup.config.data import SPLITS
 from warmup.config.schema import DataConfig, HubData, LocalData, TaskConfig, ToyData
-from warmup.data import hub, local, toy
+from warmup.data import local, toy
 from warmup.data.examples import Example, Wording
 from warmup.data.local import LocatedRecord
 from warmup.data.texts import EmptyText, listing, missing_field
@@ -182,6 +182,8 @@ def _hub_split(data: HubData, wording: Wording, split: str) -> list[Example]:
     fields = chosen.fields or {}
     _check_fields(fields, wording, f"{key}.fields")
     limit, examples, skipped = _limit(data, split), list[Example](), list[str]()
+    from warmup.data import hub  # here, since its library takes long to import
+
     for row in hub.read_hub(chosen, key):
         if limit is not None and len(examples) == limit:
             break

@@ -15,8 +15,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pyarrow import parquet
-
 from warmup.data.json_text import parse_json
 from warmup.data.text_lines import opened, text_lines
 from warmup.errors import UserError
@@ -196,6 +194,8 @@ def _named_cells(header: list[str], cells: list[str], where: str) -> dict[str, s
 
 
 def _parquet_rows(path: str) -> Iterator[LocatedRecord]:
+    from pyarrow import parquet
+
     number = 0
     try:
         with opened(path) as file, tempfile.TemporaryFile() as unzipped:

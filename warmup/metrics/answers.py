@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from warmup.answering.answerer import Answer
@@ -16,8 +17,12 @@ from warmup.metrics.significance import TestSet, compare_systems
 def score_answers(
     answers: Sequence[Answer], examples: Sequence[Example], metrics: Sequence[str], settings: ScoringSettings
 ) -> Evaluation:
-    """Metrics of the answers against the examples' targets."""
-    return compute_metrics(metrics, _texts([answer.prediction for answer in answers], examples), settings)
+    """Metrics of the answers against the examples' targets; signatures say what answers were made to look like."""
+    evaluation = compute_metrics(metrics, _texts([answer.prediction for answer in answers], examples), settings)
+    if shape := settings.evaluation.generation_signature:
+        scores = evaluation.scores
+        evaluation.scores = {n: replace(score, signature=f"{score.signature}|{shape}") for n, score in scores.items()}
+    return evaluation
 
 
 def score_substitution(

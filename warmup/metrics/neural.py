@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from warmup.config.languages import language_code
+from warmup.display import without_secrets
 from warmup.metrics.metric import Metric, Score, ScoreKind, ScoringSettings, Texts
 from warmup.metrics.score_cache import cached_scores
 
@@ -31,7 +32,7 @@ class Comet(Metric):
     """COMET (Rei et al. 2022), the mean over examples; its own scale is about 0 to 1, and is given times 100."""
 
     name = "comet"
-    scores = (ScoreKind("comet", "COMET"),)
+    scores = (ScoreKind("comet", "COMET", limits=(None, None)),)
     tasks = ("translation",)
     package = "unbabel-comet"
     needs_sources = True
@@ -46,7 +47,7 @@ class Comet(Metric):
         try:
             library = f"unbabel-comet:{version('unbabel-comet')}"
             checkpoint, encoder, identity = _find_comet(name)
-            signature = f"{library}|model:{name}@{identity}|tokenizer and encoder:{encoder}|mean x100"
+            signature = f"{library}|model:{without_secrets(name)}@{identity}|tokenizer and encoder:{encoder}|mean x100"
             scores = cached_scores(
                 self.title,
                 signature,
@@ -65,7 +66,7 @@ class BertScore(Metric):
     """
 
     name = "bertscore"
-    scores = (ScoreKind("bertscore", "BERTScore"),)
+    scores = (ScoreKind("bertscore", "BERTScore", limits=(None, 100)),)
     tasks = ("translation", "summarization")
     package = "bert-score"
     loads_model = True
@@ -85,7 +86,7 @@ class BertScore(Metric):
             layer = _layer(name, folder, config.bertscore_layer)
             baseline = _baseline(name, layer, language) if config.bertscore_rescale else 0.0
             library = get_hash(name, layer, False, config.bertscore_rescale, False, False)
-            signature = f"{library}|model and tokenizer:{name}@{identity}|f1:mean|rescaled:"
+            signature = f"{library}|model and tokenizer:{without_secrets(name)}@{identity}|f1:mean|rescaled:"
             signature += f"{language} baseline {baseline:.6f}" if config.bertscore_rescale else "no"
             columns = (texts.predictions, texts.references)
             scores = cached_scores(
@@ -127,6 +128,8 @@ def _find_comet(name: str) -> tuple[Path, str, str]:
 
 def _load_comet(checkpoint: Path, encoder: str) -> Any:
     """The model; the files of its encoder are fetched too, weights excepted, since the checkpoint holds them."""
+    import torch
+    import yaml
     from huggingface_hub import snapshot_download
 
     with warnings.catch_warnings():
@@ -134,7 +137,18 @@ def _load_comet(checkpoint: Path, encoder: str) -> Any:
         import comet
     if not Path(encoder).is_dir():
         snapshot_download(encoder, allow_patterns=["*.json", "*.model", "*.txt"])
-    return comet.load_from_checkpoint(str(checkpoint), local_files_only=True)
+    # as comet.load_from_checkpoint, which leaves it to its libraries whether pickles may run
+    settings = yaml.safe_load(checkpoint.parents[1].joinpath("hparams.yaml").read_text(encoding="utf-8"))
+    changed = {"layer_transformation": "softmax"} if settings.get("layer_transformation") == "sparsemax_patch" else {}
+    return comet.models.str2model[settings["class_identifier"]].load_from_checkpoint(
+        checkpoint,
+        map_location=torch.device("cpu"),
+        strict=False,
+        weights_only=True,
+        load_pretrained_weights=False,
+        local_files_only=True,
+        **changed,
+    )
 
 
 def _comet_scores(comet: Any, samples: Sequence[dict[str, str]], device: str, batch_size: int) -> list[float]:
@@ -171,7 +185,7 @@ def _layer(name: str, folder: str, wanted: int | None) -> int:
     from bert_score.utils import model2layers
     from transformers import AutoConfig
 
-    layers = AutoConfig.from_pretrained(folder).num_hidden_layers
+    layers = AutoConfig.from_pretrained(folder, trust_remote_code=False).num_hidden_layers
     if wanted is not None and wanted > layers:
         raise ValueError(f"evaluation.bertscore_layer={wanted}, but the model has {layers} layers")
     best = model2layers.get(name, model2layers.get(Path(name).name, layers))
@@ -201,9 +215,11 @@ def _load_bertscore(folder: str, layer: int, device: str) -> tuple[Any, Any]:
     """
     from transformers import AutoConfig, AutoModel, AutoTokenizer, T5EncoderModel
 
-    tokenizer = AutoTokenizer.from_pretrained(folder, use_fast=False, split_special_tokens=True)  # `</s>` is text
-    family = AutoConfig.from_pretrained(folder).model_type
-    model = (T5EncoderModel if family in T5_FAMILY else AutoModel).from_pretrained(folder).eval().to(device)
+    as_text = {"use_fast": False, "split_special_tokens": True}  # `</s>` is text
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, **as_text)
+    family = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
+    kind = T5EncoderModel if family in T5_FAMILY else AutoModel
+    model = kind.from_pretrained(folder, trust_remote_code=False, weights_only=True).eval().to(device)
     encoder = model.encoder if hasattr(model, "decoder") and hasattr(model, "encoder") else model
     _keep_layers(encoder, layer)
     # a tokenizer saved without its limit would send positions that the encoder does not have
@@ -295,4 +311,5 @@ def _reason(metric: Metric, name: str, error: Exception) -> str:
         cause = f"no network and the model is not in the cache; fetch it once with a network, {local}"
     else:
         cause = f"{type(error).__name__}: {error}"
-    return " ".join(f"{metric.title} ({name}): {cause}".split())[:400]  # CUDA's complaints run to pages
+    line = without_secrets(f"{metric.title} ({name}): {cause}")
+    return " ".join(line.split())[:400]  # CUDA's complaints run to pages

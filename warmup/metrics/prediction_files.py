@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from warmup.config.schema import TaskConfig
+from warmup.data.examples import Wording
 from warmup.data.json_text import parse_json
 from warmup.data.local import read_table, read_text, table_kind
 from warmup.data.texts import listing, text_of
@@ -86,6 +89,14 @@ def options_of(record: Mapping[str, Any], where: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value:
         raise UserError(f"{where}: options is {value!r}; allowed: a list of texts")
     return tuple(text_of(option, f"{where}: an option").strip() for option in value)
+
+
+def with_options(task: TaskConfig, texts: Texts) -> Texts:
+    """Where the file does not say what there was to choose from, the task's own labels, if the references are those."""
+    options = Wording.from_config(task).option_targets()
+    if texts.options is not None or options is None or not {text.strip() for text in texts.references} <= set(options):
+        return texts
+    return dataclasses.replace(texts, options=[options] * len(texts.references))
 
 
 def _uneven(predictions: str, answered: int, path: str, given: int) -> UserError:

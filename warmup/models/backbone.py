@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import torch
 from transformers import PreTrainedTokenizerBase
@@ -11,10 +12,12 @@ from transformers import PreTrainedTokenizerBase
 from warmup.models.checkpoints import OwnSettings
 from warmup.models.cuda_graphs import Recordings
 from warmup.models.families import Encoded, Family, Model
-from warmup.models.lora import Adapters
 from warmup.models.sequence_format import PLACE, SequenceFormat, line_ends, word_ids
 from warmup.models.sharpening import Sharpening
 from warmup.models.tokenizers import PAUSE
+
+if TYPE_CHECKING:
+    from warmup.models.lora import Adapters
 
 
 @dataclass
@@ -33,6 +36,7 @@ class Backbone:
     around_source: tuple[list[int], list[int]] | None = None  # tokens; None where the family has its own
     sharpening: Sharpening = Sharpening()  # of the distribution of warmups
     new_rows: list[int] = field(default_factory=list)  # of the embeddings, that no pretraining has seen
+    forced: list[int] = field(default_factory=list)  # tokens that every written target begins with
     adapters: Adapters | None = None  # of LoRA, where the model has any
     tokens_of: dict[str, torch.Tensor] = field(default_factory=dict)  # [V] true for those of a vocabulary's text
 

@@ -84,6 +84,7 @@ class CheckpointSettings:
         if limits.warmup is not None and limits.pauses is not None:
             raise wrong_value(f"{file}: limits.pauses", limits.pauses, "null beside limits.warmup")
         wording = _part(Wording, _with_options(content["wording"]), f"{file}: wording")
+        _check_wording(wording, str(file))
         sequence = _part(SequenceFormat, content.get("sequence", {}), f"{file}: sequence")
         # versions without the section knew no other distribution than the model's softmax
         sharpening = _part(Sharpening, content.get("sharpening", {}), f"{file}: sharpening")
@@ -128,6 +129,20 @@ class CheckpointSettings:
             log.warning("the checkpoint answers as it was trained: %s", "; ".join(other))
 
 
+def _check_wording(wording: Wording, file: str) -> None:
+    """See that records can be worded by it.
+
+    Raises:
+        UserError: naming the file.
+    """
+    try:
+        target_fields, _ = wording.target_fields, wording.source_fields
+        if wording.options is not None:
+            wording.options.check(target_fields)
+    except UserError as error:
+        raise UserError(f"{file}: wording: {error}") from error
+
+
 def _with_options(wording: Any) -> Any:
     """Versions that gave no task but LogiQA options did not write which they were."""
     if not isinstance(wording, Mapping) or "options" in wording or wording.get("task") != "logiqa":
@@ -156,5 +171,5 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
             return _part(kind, value, where)
         if isinstance(value, get_origin(kind) or kind) and not isinstance(value, bool):
-            return value
+            return [_value(part, one, where) for part in get_args(kind) for one in value] if get_args(kind) else value
     raise wrong_value(where, value, getattr(hint, "__name__", str(hint)))

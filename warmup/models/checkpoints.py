@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,8 @@ import torch
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 from transformers.utils import cached_file
 
-from warmup.errors import UserError
+from warmup.errors import UserError, first_line
+from warmup.files import read_json
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, neutral_settings, settings_in, without_settings
 from warmup.models.model_types import family_of
@@ -61,6 +61,7 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
         dtype=torch.float32,
         generation_config=GenerationConfig(),  # or transformers reads, and checks, the checkpoint's
         trust_remote_code=False,
+        weights_only=True,
         output_loading_info=True,
         ignore_mismatched_sizes=True,  # they are refused below, by name
         **where,
@@ -78,8 +79,7 @@ def _own_settings(name: str, in_config: dict[str, Any], file: dict[str, Any] | N
         for content in (in_config, file or {}):
             GenerationConfig.from_dict(content)
     except Exception as error:  # it checks some values by raising whatever comes
-        reason = str(error).strip().splitlines()[0]
-        log.warning("the generation settings of %s are not used, and not kept either: %s", name, reason)
+        log.warning("the generation settings of %s are not used, and not kept either: %s", name, first_line(error))
         return OwnSettings()
     return OwnSettings(in_config, file)
 
@@ -88,12 +88,9 @@ def _generation_file(name: str, **where: Any) -> dict[str, Any] | None:
     found = cached_file(name, FILE, _raise_exceptions_for_missing_entries=False, **where)
     if found is None:
         return None
-    try:
-        content = json.loads(Path(found).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{FILE} of {name} is not valid JSON: {error}") from error
+    content = read_json(Path(found))
     if not isinstance(content, dict):
-        raise UserError(f"{FILE} of {name} is not a JSON object")
+        raise UserError(f"{found} is not a JSON object: mend it, or remove it, since nothing of it is used")
     return content
 
 
@@ -105,7 +102,7 @@ def _check_complete(name: str, info: dict[str, Any]) -> None:
         _named("missing", sorted(info["missing_keys"])),
         _named("of another shape", mismatched),
         _named("not of this model", sorted(info["unexpected_keys"])),
-        _named("unreadable", [str(message).splitlines()[0] for message in info.get("error_msgs") or []]),
+        _named("unreadable", [first_line(Exception(message)) for message in info.get("error_msgs") or []]),
     ]
     if any(faults):
         raise UserError(f"the weights of {name} do not fit its config.json: {'; '.join(filter(None, faults))}")

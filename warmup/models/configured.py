@@ -11,10 +11,10 @@ import torch
 
 from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Example
+from warmup.errors import nearest, wrong_value
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import add_pause, build_fresh, check_lengths, load_pretrained
-from warmup.models.lora import add_adapters
 from warmup.models.sequence_format import SequenceFormat
 from warmup.models.tokenizers import SEPARATOR
 
@@ -43,9 +43,11 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     if settings.limits.pauses is not None:
         add_pause(backbone)
     if config.model.lora.rank:
+        from warmup.models.lora import add_adapters  # here: PEFT takes a second to import
+
         where = str(config.model.pretrained), config.model.revision
         backbone.adapters = add_adapters(backbone.model, config.model.lora, backbone.new_rows, *where)
-    return _answering(backbone, dataclasses.replace(settings, sequence=backbone.sequence))
+    return _answering(config, backbone, dataclasses.replace(settings, sequence=backbone.sequence))
 
 
 def _pretrained(config: Config) -> Backbone:
@@ -93,7 +95,8 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
     settings = CheckpointSettings.read(path)
     languages = (config.task.source_language, config.task.target_language) if settings is None else (None, None)
     format_of = partial(SequenceFormat.of_pretrained, config.model) if settings is None else None
-    backbone = load_pretrained(path, None if config.checkpoint else config.model.revision, languages, format_of)
+    key, revision = ("checkpoint", None) if config.checkpoint else ("model.pretrained", config.model.revision)
+    backbone = load_pretrained(path, revision, languages, format_of, key)
     backbone.model.to(device)
     if settings is None:
         log.info("%s has no warmup_config.json: it is decoded directly, without warmup or pauses", path)
@@ -101,9 +104,25 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
         settings = dataclasses.replace(asked, limits=dataclasses.replace(asked.limits, warmup=None, pauses=None))
     config.evaluation.check_candidates(settings.limits.warmup is not None)
     check_lengths(backbone, settings.limits)
-    return _answering(backbone, settings)
+    return _answering(config, backbone, settings)
 
 
-def _answering(backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
+def _answering(config: Config, backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
     backbone.sharpening = settings.sharpening
+    backbone.forced = forced_ids(backbone, config.evaluation.forced_bos)
     return AnsweringModel(backbone, settings)
+
+
+def forced_ids(backbone: Backbone, token: str | None) -> list[int]:
+    """What stands before every target that is to begin with `token`; of mBART, a language is set in the model itself.
+
+    Raises:
+        UserError: the model has no such token.
+    """
+    tokenizer = backbone.tokenizer
+    if token is None:
+        return []
+    if token not in tokenizer.get_vocab():
+        special = [added.content for added in tokenizer.added_tokens_decoder.values()]
+        raise wrong_value("evaluation.forced_bos", token, "a token of this model", nearest(token, special))
+    return backbone.family.force_bos(backbone.model, tokenizer, token)

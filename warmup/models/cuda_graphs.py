@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from warmup.errors import first_line
 from warmup.models.families import Model, in_one_piece
 
 Loop = Callable[..., tuple[Tensor, ...]]  # of tensors alone; whatever else it needs is bound to it
@@ -94,7 +95,7 @@ class Recordings:
             self._off = True
             log.warning(
                 "warmups are drawn token by token, which is slower: their sampling cannot be made a CUDA graph (%s)",
-                str(error).splitlines()[0],
+                first_line(error),
             )
         return expected
 

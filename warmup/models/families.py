@@ -86,6 +86,10 @@ class Family(ABC):
     def initialise(self, model: Model) -> None:  # noqa: B027 - most have nothing to add
         """Change a fresh model's first weights where Hugging Face's do not suit."""
 
+    def force_bos(self, model: Model, tokenizer: PreTrainedTokenizerBase, token: str) -> list[int]:
+        """What stands before a target that is to begin with `token`."""
+        return [tokenizer.convert_tokens_to_ids(token)]
+
     def prepare(  # noqa: B027 - most have nothing to settle
         self, model: Model, tokenizer: PreTrainedTokenizerBase, languages: tuple[str | None, str | None]
     ) -> None:

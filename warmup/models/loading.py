@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,24 @@ from huggingface_hub.errors import (
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
 )
-from peft import LoraConfig as AdapterSettings
 from requests.exceptions import ConnectionError as NetworkError
 from safetensors import SafetensorError
 from tokenizers import AddedToken
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
+from warmup.config.lora import ADAPTER_FILE
 from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
-from warmup.errors import UserError, one_line
-from warmup.files import read_json, write_json
+from warmup.errors import UserError, first_line, nearest, one_line, wrong_value
+from warmup.files import give_usual_mode, read_json, write_json
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings, Limits
 from warmup.models.checkpoints import read_checkpoint
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, own_settings_aside
-from warmup.models.lora import ADAPTER_FILE, inject
 from warmup.models.model_types import FAMILIES
 from warmup.models.sequence_format import SequenceFormat
+from warmup.models.size import check_memory
 from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ def load_pretrained(
     revision: str | None = None,
     languages: tuple[str | None, str | None] = (None, None),
     format_of: FormatOf | None = None,
+    key: str = "model.pretrained",
 ) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
@@ -51,6 +53,7 @@ def load_pretrained(
     Args:
         languages: of source and target, for models with a token for each; None leaves what the checkpoint says.
         format_of: what stands around source and target; None: what a run wrote beside the checkpoint, else `<sep>`.
+        key: of the configuration, which named it.
 
     Raises:
         UserError: no network, no such model, no access, a folder that holds no checkpoint, or one that is refused
@@ -59,15 +62,7 @@ def load_pretrained(
     folder = Path(path).expanduser()
     if (folder / ADAPTER_FILE).is_file():
         return _load_adapted(folder, languages)
-    if folder.is_dir() and not (folder / "config.json").is_file():
-        kinds = [(part, file) for part in ("model", "final") for file in ("config.json", ADAPTER_FILE)]
-        inside = next((part for part, file in kinds if (folder / part / file).is_file()), None)
-        hint = f"; did you mean {folder / inside}?" if inside else " (it has no config.json)"
-        raise UserError(f"{folder} is not a model checkpoint{hint}")
-    if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
-        raise UserError(f"there is no checkpoint folder {folder}")
-    if folder.is_file():
-        raise UserError(f"{folder} is a file; a model checkpoint is a folder")
+    _check_folder(path, folder, key)
     name = str(folder) if folder.is_dir() else path
     where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
@@ -75,7 +70,7 @@ def load_pretrained(
     except UserError:
         raise
     except Exception as error:
-        raise _loading_error(name, folder.is_dir(), error) from error
+        raise _loading_error(name, folder.is_dir(), error, key) from error
     tokenizer = _read_tokenizer(name, **where)
     _check_vocabulary(name, found.model, tokenizer)
     if unused := found.own_settings.not_used():
@@ -89,6 +84,20 @@ def load_pretrained(
     return backbone
 
 
+def _check_folder(path: str, folder: Path, key: str) -> None:
+    """See that what looks like a folder is one with a checkpoint in it."""
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        kinds = [(part, file) for part in ("model", "final") for file in ("config.json", ADAPTER_FILE)]
+        inside = next((part for part, file in kinds if (folder / part / file).is_file()), None)
+        hint = f"; did you mean {folder / inside}?" if inside else " (it has no config.json)"
+        raise UserError(f"{folder} is not a model checkpoint{hint}")
+    if not folder.is_dir() and (path.startswith((".", "/", "~", "outputs/")) or path.count("/") > 1):
+        beside = [str(entry) for entry in folder.parent.iterdir()] if folder.parent.is_dir() else []
+        raise wrong_value(key, path, "a checkpoint's folder, or a name on the hub", nearest(folder, beside))
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; a model checkpoint is a folder")
+
+
 def _sequence_of(checkpoint: str) -> SequenceFormat:
     own = CheckpointSettings.read(checkpoint)
     return SequenceFormat() if own is None else own.sequence
@@ -96,6 +105,10 @@ def _sequence_of(checkpoint: str) -> SequenceFormat:
 
 def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Backbone:
     """The adapters and the tokenizer of `folder`, with the base model that they name."""
+    from peft import LoraConfig as AdapterSettings  # here: most models have no adapters, and PEFT takes a second
+
+    from warmup.models.lora import inject
+
     sequence = _sequence_of(str(folder))
     try:
         settings = AdapterSettings.from_pretrained(str(folder))
@@ -147,7 +160,12 @@ def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Back
     family = FAMILIES[config.architecture]()
     tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
     _add_token(tokenizer, SEPARATOR)
-    model = family.auto.from_config(family.fresh_config(config, len(tokenizer), tokenizer, longest))
+
+    def config_of(layers: int) -> PretrainedConfig:
+        return family.fresh_config(replace(config, layers=layers), len(tokenizer), tokenizer, longest)
+
+    check_memory(config, family, config_of)
+    model = family.auto.from_config(config_of(config.layers))
     family.initialise(model)
     family.prepare(model, tokenizer, (None, None))
     return _with_separator(model, tokenizer, family, SequenceFormat())
@@ -263,6 +281,8 @@ def save(
             with own_settings_aside(backbone.model):
                 backbone.model.save_pretrained(folder, state_dict=state, safe_serialization=True)
         backbone.tokenizer.save_pretrained(folder)
+        for weights in folder.glob("*.safetensors"):
+            give_usual_mode(weights)
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write the model to {folder}: {getattr(error, 'strerror', None) or error}") from error
     settings.write(folder)
@@ -285,26 +305,26 @@ def load_weights(backbone: Backbone, folder: Path) -> None:
     backbone.model.load_state_dict(read_checkpoint(str(folder), local_files_only=True).model.state_dict())
 
 
-def _loading_error(name: str, is_folder: bool, error: BaseException) -> UserError:
-    """One line that says which of the usual reasons it was."""
+def _loading_error(name: str, is_folder: bool, error: BaseException, key: str = "model.pretrained") -> UserError:
+    """One line that says which of the usual reasons it was; `key` is what named the model."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and len(chain) < 10:
         chain.append(cause)
         cause = cause.__cause__ or cause.__context__
     if is_folder:
-        return UserError(f"{name} is not a usable model checkpoint: {str(error).splitlines()[0]}")
+        return UserError(f"{name} is not a usable model checkpoint: {first_line(error)}")
     if any(isinstance(link, GatedRepoError) for link in chain) or "gated repo" in str(error):
         return UserError(
             f"the model {name} is gated: accept its licence on huggingface.co/{name}, then run `huggingface-cli login` "
             "or set HF_TOKEN"
         )
     if any(isinstance(link, (OfflineModeIsEnabled, LocalEntryNotFoundError, NetworkError)) for link in chain):
+        instead = ", or go on offline with model=tiny_t5 or model=scratch_t5" if key == "model.pretrained" else ""
         return UserError(
-            f"cannot reach the Hugging Face hub for the model {name}, and it is neither cached nor a folder here: "
-            "connect once, name a local folder with model.pretrained=FOLDER, or go on offline with model=tiny_t5 or "
-            "model=scratch_t5"
+            f"{key}: cannot reach the Hugging Face hub for the model {name}, and it is neither cached nor a folder "
+            f"here: connect once, or name a local folder with {key}=FOLDER{instead}"
         )
     if any(isinstance(link, RepositoryNotFoundError) for link in chain):
         return UserError(f"the hub has no model {name}, or it is private: check the spelling, or set HF_TOKEN")
-    return UserError(f"cannot load the model {name}: {str(error).splitlines()[0]}")
+    return UserError(f"cannot load the model {name}: {first_line(error)}")

@@ -23,7 +23,7 @@ from warmup.config.schema import LoraConfig
 from warmup.errors import UserError, nearest, wrong_value
 from warmup.models.families import Model
 
-ADAPTER_FILE, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"  # PEFT's own names
+ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's own name
 EMBEDDINGS = ("shared", "embed_tokens")  # what the models of our families call them
 NAME = "default"  # of the one adapter, as PEFT calls it
 log = logging.getLogger(__name__)

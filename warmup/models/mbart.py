@@ -58,6 +58,17 @@ class MBart(Bart):
             model.config.decoder_start_token_id = language
         log.info("languages of the model: %s is read, %s is written", tokenizer.src_lang, target)
 
+    def force_bos(self, model: Model, tokenizer: PreTrainedTokenizerBase, token: str) -> list[int]:
+        """A language takes the place of the one that its decoder begins with; what is no language follows it."""
+        if not LANGUAGE.fullmatch(token):
+            return super().force_bos(model, tokenizer, token)
+        language = tokenizer.convert_tokens_to_ids(token)
+        if self.written is not None:
+            self.written = language
+        else:
+            model.config.decoder_start_token_id = language
+        return []
+
 
 def _own_start(model: Model, tokenizer: PreTrainedTokenizerBase, codes: list[str]) -> str | None:
     """The language that the checkpoint's decoder begins with."""

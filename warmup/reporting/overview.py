@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
 from tqdm import tqdm
 
+from warmup.display import console
 from warmup.errors import UserError
-from warmup.files import write_json, write_text
+from warmup.files import remove_unfinished, write_json, write_text
 from warmup.reporting.figures.drawing import figure_files, write_figures
 from warmup.reporting.page.analysis_grids import markdown_analysis
 from warmup.reporting.page.html import page
@@ -30,12 +30,26 @@ ANALYSIS = (RunFile.ANALYSIS_JSON, RunFile.ANALYSIS_MARKDOWN)
 
 @dataclass(frozen=True)
 class Overview:
-    """What was shown and written; `failed`: whether a run among them had failed."""
+    """What was shown and written; `failed`: whether a run among them had failed; `broken`: those nobody can read."""
 
     report: Report
     figures: list[Path]
     page: Path
     failed: bool
+    broken: list[Path]
+
+    def check_read(self) -> None:
+        """Let nobody take these tables for those of all runs.
+
+        Raises:
+            UserError: the metrics of one cannot be read.
+        """
+        if self.broken:
+            more = f" and {len(self.broken) - 1} more" if len(self.broken) > 1 else ""
+            raise UserError(
+                f"{self.broken[0] / RunFile.METRICS}{more} does not hold a run's metrics: evaluate that run again, or "
+                "move its folder away; the tables have the others"
+            )
 
 
 def write_overview(folders: Sequence[Path], output: Path) -> Overview:
@@ -44,16 +58,17 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     Raises:
         UserError: a folder is missing or cannot be written, or no run has begun.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    screen = console()
     found = find_runs(folders)
     report = report_on(found)
-    print_report(report, console)
+    print_report(report, screen)
+    remove_unfinished(output)
     for name, write in TABLES.items():
         write_text(output / name, write(report))
-        console.print(f"written: {output / name}", markup=False)
+        screen.print(f"written: {output / name}", markup=False)
     figures, undrawn = write_figures(found.runs, report.tables, output)
     for line in [*undrawn, *(f"written: {path}" for path in figures)]:
-        console.print(line, markup=False)
+        screen.print(line, markup=False)
     examples, unread = _examples(found.runs)
     analyses = [analyse(paired) for paired in examples if paired.run.method == "warmup"]
     if analyses:
@@ -62,8 +77,8 @@ def write_overview(folders: Sequence[Path], output: Path) -> Overview:
     write_text(output / RunFile.PAGE, page(report, found.runs, figures, analyses, examples, len(found.failed)))
     written = [*(ANALYSIS if analyses else []), RunFile.PAGE]
     for line in [*unread, *(f"written: {output / name}" for name in written)]:
-        console.print(line, markup=False)
-    return Overview(report, figures, output / RunFile.PAGE, bool(found.failed))
+        screen.print(line, markup=False)
+    return Overview(report, figures, output / RunFile.PAGE, bool(found.failed), found.broken)
 
 
 def complete_overview(folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 
 from warmup.metrics.registry import METRICS
 from warmup.runs.records import Environment
+from warmup.training.processes import number_of_processes
 
 PACKAGES = [
     "torch",
@@ -34,6 +35,7 @@ def describe_environment(device: str) -> Environment:
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
         processor=_processor(),
         threads=torch.get_num_threads(),
+        processes=number_of_processes(),
         git_commit=_git_commit(),
         packages={name: _version(name) for name in PACKAGES},
     )

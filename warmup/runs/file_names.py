@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from warmup.training.results import CHECKPOINTS_FOLDER, HISTORY_FILE, MODEL_FOLDER, TRAINING_FILE
+from warmup.training.results import CHECKPOINTS_FOLDER, HISTORY_FILE, MODEL_FOLDER, SKIPPED_STEPS_FILE, TRAINING_FILE
 
 
 class RunFile(StrEnum):
@@ -29,12 +29,14 @@ class RunFile(StrEnum):
     ANALYSIS_MARKDOWN = "analysis.md"
     PAGE = "report.html"
     FAILURE = "error.txt"
+    SKIPPED_STEPS = SKIPPED_STEPS_FILE
     WANDB = "wandb"
+    TENSORBOARD = "tensorboard"
 
 
 WRITTEN_AT_ONCE = {RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.LOG}  # before there is anything to lose
 
 
 def last_file(stage: str) -> RunFile:
-    """The file that a finished stage wrote last, whole or not at all."""
-    return RunFile.PREDICTIONS if stage == "predict" else RunFile.METRICS
+    """The file, or folder, that a finished stage wrote last, whole or not at all."""
+    return {"predict": RunFile.PREDICTIONS, "train": RunFile.MODEL}.get(stage, RunFile.METRICS)

@@ -55,6 +55,9 @@ class Run(RunMetrics):
         configuration that evaluates it.
         """
         known = dict(_settings_of(self.config) if self.config else self.overrides.items())
+        for key, digest in self.inputs.items():  # of what the environment gave, where only its name is written
+            if "${" in known.get(key, ""):
+                known[key] += f" ({digest[:DIGITS]})"
         unread = {"method", "trainer"} if self.config.get("run") == "evaluate" else set()
         unread |= {"model"} if self.config.get("checkpoint") else set()
         if known.get("trainer.precision") == "auto" and self.device:  # bfloat16 on CUDA alone
@@ -105,11 +108,13 @@ class FoundRuns:
     Attributes:
         runs: the finished ones, by path.
         failed: the folder of each failed run and the line that says why.
+        broken: the folders whose metrics cannot be read.
         notes: a line for each folder that cannot be read or is half-written.
     """
 
     runs: list[Run] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
+    broken: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
 
@@ -142,6 +147,7 @@ def _add(found: FoundRuns, folder: Path) -> None:
             found.runs.append(_read_run(found, folder, config))
         except UserError as error:
             found.notes.append(f"Left out: {error}.")
+            found.broken.append(folder)
     elif (folder / RunFile.FAILURE).exists():
         found.failed.append((folder, Failure.read(folder).line))
     elif stage in TRAINING_STAGES:

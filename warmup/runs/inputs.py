@@ -13,15 +13,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from warmup.config.data import needed_splits
 from warmup.config.facts import Facts
+from warmup.config.lora import ADAPTER_FILE
 from warmup.config.schema import Config, HubData, LocalData
 from warmup.errors import UserError
 from warmup.files import read_json
 from warmup.metrics.registry import METRICS
-from warmup.models.lora import ADAPTER_FILE
 from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
 from warmup.runs.records import Inputs
@@ -31,18 +32,23 @@ if TYPE_CHECKING:
     from warmup.data.examples import Example
 
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"}  # weights, configuration, tokenizer
+NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
 PART = 1 << 20  # bytes read at a time
 log = logging.getLogger(__name__)
 
 
-def record_inputs(folder: Path, config: Config, examples: Mapping[str, Sequence[Example]]) -> None:
+def record_inputs(
+    folder: Path, config: Config, examples: Mapping[str, Sequence[Example]], given: Mapping[str, str] = NO_DIGESTS
+) -> None:
     """Write the digests of what this run has read, its `examples` by split among it, into `folder`.
+
+    `given`: digests of what the environment gave, which config.yaml does not tell (`environment_digests`).
 
     Raises:
         UserError: the folder's run read something else; the line names it.
     """
     worded = {f"{split}_examples": _digest_examples(found) for split, found in examples.items() if found}
-    found = {**_configured_inputs(config), **worded}
+    found = {**given, **_configured_inputs(config), **worded}
     recorded = _recorded(folder)
     _refuse_changes(folder, recorded, found)
     if not recorded and (folder / RunFile.CHECKPOINTS).is_dir():
@@ -51,14 +57,14 @@ def record_inputs(folder: Path, config: Config, examples: Mapping[str, Sequence[
         Inputs({**recorded, **found}).write(folder)
 
 
-def refuse_changed_files(folder: Path, config: Config) -> None:
+def refuse_changed_files(folder: Path, config: Config, given: Mapping[str, str] = NO_DIGESTS) -> None:
     """Compare what can be compared without loading anything: files, folders, and cached models of the hub.
 
     Raises:
         UserError: one of them is not what the folder's run read; the line names it.
     """
     if recorded := _recorded(folder):
-        _refuse_changes(folder, recorded, _configured_inputs(config))
+        _refuse_changes(folder, recorded, {**given, **_configured_inputs(config)})
 
 
 def _recorded(folder: Path) -> Mapping[str, str]:

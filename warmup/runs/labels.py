@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,12 @@ from warmup.config.languages import language_code
 from warmup.config.schema import Config, HubData, LocalData, TaskConfig
 
 
-def labels_of(config: Config, method: str) -> dict[str, Any]:
-    """The labels of a run that answers by `method`, "sft", "warmup" or "pause"."""
+def labels_of(config: Config, written: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """The labels of a run that answers by `method`, "sft", "warmup" or "pause"; `written` as in its config.yaml."""
     return {
         "task": task_label(config.task),
-        "data": _data_label(config),
-        "model": config.checkpoint or config.model.name,
+        "data": _data_label(config, written["data"]),
+        "model": written["checkpoint"] or written["model"]["name"],
         "method": method,
         "seed": config.seed,
     }
@@ -26,11 +27,11 @@ def task_label(task: TaskConfig) -> str:
     return task.name + (pair if task.name == "translation" else "")
 
 
-def _data_label(config: Config) -> str:
+def _data_label(config: Config, written: Mapping[str, Any]) -> str:
     data = config.data
     if isinstance(data, HubData):
-        return str(data.test.path)
+        return str(written["test"]["path"])
     if isinstance(data, LocalData):
-        file = data.train or data.train_source or data.test or data.test_source or ""
+        file = next(filter(None, (written[key] for key in ("train", "train_source", "test", "test_source"))), "")
         return Path(file).expanduser().resolve().parent.name
     return data.kind

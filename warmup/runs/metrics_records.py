@@ -27,6 +27,7 @@ class RunMetrics:
         scores, chance, skipped, notes, invalid_answers: as in `Evaluation`.
         unwritable: characters of the data that the tokenizer cannot write, by split.
         training_seconds, training_steps: None where this run did not train.
+        skipped_steps: those whose loss or gradient was not finite; None as above, or in a file of an older version.
     """
 
     task: str
@@ -46,6 +47,7 @@ class RunMetrics:
     unwritable: dict[str, Any] = field(default_factory=dict)
     training_seconds: float | None = None
     training_steps: int | None = None
+    skipped_steps: int | None = None
     decoding_seconds: float | None = None
 
     def write(self, folder: Path) -> None:
@@ -125,6 +127,7 @@ def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
         "invalid_answers": _finite_or_none(record["invalid_answers"]),
         "unwritable": dict(record.get("unwritable") or {}),
         "training_steps": None if steps is None else int(steps),
+        "skipped_steps": None if record.get("skipped_steps") is None else int(record["skipped_steps"]),
     }
 
 

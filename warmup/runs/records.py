@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
+from warmup.config.environment import described
+from warmup.display import without_secrets
 from warmup.errors import UserError
 from warmup.files import read_json, write_json, write_text
 from warmup.runs.file_names import RunFile
@@ -42,7 +44,7 @@ def plain_line(value: Any) -> str:
 
 @dataclass(frozen=True)
 class RunConfiguration:
-    """`config.yaml`: the resolved configuration, nested as in YAML."""
+    """`config.yaml`: the resolved configuration, nested as in YAML, but for what the environment gave."""
 
     values: Mapping[str, Any] = field(default_factory=dict)
     text: str = field(default="", repr=False)
@@ -50,7 +52,7 @@ class RunConfiguration:
     @classmethod
     def of(cls, composed: DictConfig) -> RunConfiguration:
         """As `read` gives it back, so that the two can be compared."""
-        text = OmegaConf.to_yaml(composed, resolve=True)
+        text = yaml.safe_dump(described(composed), allow_unicode=True, sort_keys=False)
         return cls(_parsed(text), text)
 
     def write(self, folder: Path) -> None:
@@ -108,6 +110,7 @@ class Environment:
         device: the GPU's name, or "cpu".
         processor: the CPU's name.
         threads: of torch.
+        processes: that torchrun or accelerate started; 1 without them.
         git_commit: the code's, with `+changes` where the working tree differs from it.
         packages: version by name.
     """
@@ -117,6 +120,7 @@ class Environment:
     device: str | None = None
     processor: str | None = None
     threads: int | None = None
+    processes: int | None = None
     git_commit: str | None = None
     packages: Mapping[str, str | None] = field(default_factory=dict)
 
@@ -144,7 +148,7 @@ class Failure:
     def write(self, folder: Path) -> None:
         """Write the line; where even that fails, the disk is full, which `line` says already."""
         try:
-            write_text(folder / RunFile.FAILURE, self.line + "\n")
+            write_text(folder / RunFile.FAILURE, without_secrets(self.line) + "\n")
         except UserError:
             return
 

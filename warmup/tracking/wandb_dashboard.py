@@ -21,32 +21,30 @@ log = logging.getLogger(__name__)
 
 
 def lay_out_dashboard(logger: LoggerConfig, folder: Path) -> str:
-    """Write the layout into `folder`, save it as a view of the project, and return its address.
+    """Save the layout as a view of the project, write it into `folder`, and return its address.
 
     Raises:
-        UserError: it cannot be saved now: no `wandb-workspaces`, no key, no network, or no such project. The layout
-            is written all the same.
+        UserError: it cannot be saved now: no `wandb-workspaces`, no key, no network, or no such project. Nothing is
+            written then.
     """
     try:
         import wandb_workspaces.workspaces  # noqa: F401
     except ImportError as error:
         raise UserError(f"wandb_report: {error}; pip install wandb-workspaces, then give the same command") from error
-    obstacle = obstacle_to_upload()
-    entity = logger.entity or ("your-entity" if obstacle else _default_entity())
+    if obstacle := obstacle_to_upload():
+        raise UserError(f"wandb_report: {obstacle}; give the same command again once that is mended")
+    entity = logger.entity or _default_entity()
     dashboard = workspace(entity, logger.project)
-    layout = json.loads(dashboard._to_model().model_dump_json(by_alias=True))
-    write_text(folder / LAYOUT_FILE, json.dumps(layout, indent=2) + "\n")
-    again = f"the layout is in {folder / LAYOUT_FILE}; give the same command again once that is mended"
-    if obstacle:
-        raise UserError(f"wandb_report: {obstacle}; {again}")
     try:
         dashboard.save()
     except Exception as error:  # the server's refusals come in many types
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
             f"wandb_report: {entity}/{logger.project}: {reason}; log a run there first, and check logger.entity and "
-            f"logger.project; {again}"
+            "logger.project"
         ) from error
+    layout = json.loads(dashboard._to_model().model_dump_json(by_alias=True))
+    write_text(folder / LAYOUT_FILE, json.dumps(layout, indent=2) + "\n")
     return str(dashboard.url)
 
 

@@ -11,12 +11,12 @@ from warmup.reporting.tables.cells import columns
 from warmup.reporting.tables.layout import Report
 from warmup.runs.metrics_records import RunMetrics
 from warmup.runs.predictions import Predictions
-from warmup.tracking.wandb_run import best_effort
+from warmup.tracking.best_effort import best_effort
 
 MOST_ROWS = 1000  # of the table of examples; all of them are in predictions.jsonl
 
 
-@best_effort
+@best_effort("wandb", "log results")
 def log_results(run: Any, metrics: RunMetrics, predictions: Predictions) -> None:
     """The test scores as summary, and a table of the first `MOST_ROWS` examples."""
     import wandb
@@ -29,7 +29,7 @@ def log_results(run: Any, metrics: RunMetrics, predictions: Predictions) -> None
     run.log({"examples": wandb.Table(columns=columns, data=rows)})
 
 
-@best_effort
+@best_effort("wandb", "log comparison")
 def log_comparison(run: Any, report: Report) -> None:
     """All lines of all tables as one table, with the cells as they are shown."""
     import wandb
@@ -44,7 +44,7 @@ def log_comparison(run: Any, report: Report) -> None:
     run.log({"comparison": wandb.Table(columns=names, data=[[line.get(name, "") for name in names] for line in lines])})
 
 
-@best_effort
+@best_effort("wandb", "log figures")
 def log_figures(run: Any, figures: Sequence[Path]) -> None:
     """Each PNG among `figures` as a picture."""
     import wandb
@@ -54,7 +54,7 @@ def log_figures(run: Any, figures: Sequence[Path]) -> None:
         run.log(pictures)
 
 
-@best_effort
+@best_effort("wandb", "log files")
 def log_files(run: Any, kind: str, path: Path) -> None:
     """A file or folder as an artifact, read from where it lies."""
     import wandb

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ import requests
 
 from warmup.config.schema import LoggerConfig
 from warmup.metrics.registry import score_kinds
+from warmup.tracking.best_effort import best_effort
+from warmup.tracking.identity import Identity
 
 PATIENCE = 10  # seconds to wait for wandb's server before a run
 UPLOAD_PATIENCE = 600  # and for what is left to upload after it
@@ -24,25 +24,10 @@ DATA_FOLDER = os.environ.get("WANDB_DATA_DIR")  # a user's own choice
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Identity:
-    """What a run is called in wandb.
-
-    Attributes:
-        group: the sweep that it belongs to; None for a run of its own.
-        job_type: the method, or "comparison".
-    """
-
-    name: str
-    group: str | None
-    job_type: str
-    tags: Sequence[str] = ()
-
-
 @contextmanager
 def wandb_run(logger: LoggerConfig, folder: Path, identity: Identity, resolved: Mapping[str, Any]) -> Iterator[Any]:
     """A wandb run around what happens inside, recorded below `folder`; None where there is to be none."""
-    mode = _mode(logger) if logger.name == "wandb" else "disabled"
+    mode = _mode(logger) if logger.wandb else "disabled"
     if mode == "disabled":
         yield None
         return
@@ -51,6 +36,7 @@ def wandb_run(logger: LoggerConfig, folder: Path, identity: Identity, resolved: 
     for section in ("train", "warmup"):
         run.define_metric(f"{section}/*", step_metric=STEP)
     run.define_metric("dev/*", step_metric=STEP, summary="max")
+    run.define_metric("dev/loss", step_metric=STEP, summary="min")
     for kind in score_kinds().values():
         if not kind.larger_is_better:
             run.define_metric(f"dev/{kind.name}", step_metric=STEP, summary="min")
@@ -127,26 +113,11 @@ def obstacle_to_upload() -> str | None:
     return None if reply.ok else f"its server answers with an error ({reply.status_code})"
 
 
-def best_effort(action: Callable[..., None]) -> Callable[..., None]:
-    """What wandb cannot do costs a line, never the run: the same numbers are in the run's folder."""
-
-    @functools.wraps(action)
-    def attempt(*arguments: Any, **keywords: Any) -> None:
-        try:
-            action(*arguments, **keywords)
-        except Exception as error:  # of its server, its background process, or the network
-            reason = " ".join(str(error).split())[:200] or type(error).__name__
-            what = action.__name__.strip("_").replace("_", " ")
-            log.warning("wandb: %s failed (%s); the run goes on, and its folder has everything", what, reason)
-
-    return attempt
-
-
 def _tags(words: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(word[:LONGEST_TAG] for word in words if word))
 
 
-@best_effort
+@best_effort("wandb", "close")
 def _close(run: Any, exit_code: int) -> None:
     """End the run, so that the next job of a multirun gets one of its own; name the command that uploads the rest."""
     recorded = Path(run.settings.sync_dir)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
@@ -15,10 +16,11 @@ FILLER = -1  # the index that stands for no example
 
 
 class EncodedExamples(Dataset):
-    """Token ids of sources and targets, made once before training."""
+    """Token ids of sources and targets, made once before training; `read` grows by the index of each that is read."""
 
     def __init__(self, sources: list[list[int]], targets: list[list[int]]) -> None:
         self.sources, self.targets = sources, targets
+        self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -26,6 +28,7 @@ class EncodedExamples(Dataset):
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         if index == FILLER:
             return {"source": self.sources[0], "target": [IGNORED_LABEL]}
+        self.read.append(index)
         return {"source": self.sources[index], "target": self.targets[index]}
 
 
@@ -74,6 +77,15 @@ class SharedBatches(Sampler[list[int]]):
             shared = order[start : start + self.together]
             first, last = (len(shared) * process // self.processes for process in (self.process, self.process + 1))
             yield shared[first:last] or [FILLER]
+
+
+def cut(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:
+    """A batch as `parts` batches of about as many rows, in order; fewer where it has not as many."""
+    rows = len(batch["labels"])
+    if parts == 1 or rows == 1:
+        return [batch]
+    pieces = {name: torch.tensor_split(value, min(parts, rows)) for name, value in batch.items()}
+    return [{name: values[at] for name, values in pieces.items()} for at in range(min(parts, rows))]
 
 
 class EpochLoader(DataLoader):

@@ -1,4 +1,4 @@
-"""The checkpoints of a run: which there are, which was written whole, which are kept, and what they say of the end."""
+"""The checkpoints of a run: which there are, which are whole, which are kept, and what they say of the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from torch import Tensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from warmup.errors import UserError
+from warmup.files import UNFINISHED
 from warmup.models.checkpoints import read_checkpoint
+from warmup.training.manifest import damage
 
 log = logging.getLogger(__name__)
 STATE_FILE = "trainer_state.json"
@@ -24,26 +27,40 @@ def checkpoint_at(folder: Path, step: int) -> Path:
     return folder / f"{PREFIX_CHECKPOINT_DIR}-{step}"
 
 
+def aside(folder: Path) -> Path:
+    """Where a checkpoint is written that is not whole yet; what a kill leaves there, the next start removes."""
+    return folder / UNFINISHED
+
+
 def checkpoints(folder: Path) -> list[Path]:
     """The Trainer's checkpoints in the order of their steps; what else lies there is none of ours."""
     steps = [re.fullmatch(rf"{PREFIX_CHECKPOINT_DIR}-(\d+)", path.name) for path in folder.glob("*") if path.is_dir()]
     return [checkpoint_at(folder, step) for step in sorted(int(match[1]) for match in steps if match)]
 
 
-def read_state(checkpoint: Path) -> TrainerState | None:
-    """The state at a checkpoint; None for one that was not written whole, since this file comes last."""
-    try:
-        return TrainerState.load_from_json(str(checkpoint / STATE_FILE))
-    except (OSError, ValueError, TypeError):
-        return None
+def read_state(checkpoint: Path) -> TrainerState:
+    """The state at a checkpoint that is whole."""
+    return TrainerState.load_from_json(str(checkpoint / STATE_FILE))
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that was written whole."""
-    for checkpoint in reversed(checkpoints(folder)):
-        if read_state(checkpoint):
+    """The newest checkpoint that is whole; None where there are none. Damaged ones are named and passed over.
+
+    Raises:
+        UserError: all of them are damaged.
+    """
+    found = checkpoints(folder)
+    for checkpoint in reversed(found):
+        fault = damage(checkpoint)
+        if fault is None:
             return checkpoint
-        log.warning("%s was not written whole and is left out", checkpoint)
+        log.warning("%s is damaged and passed over: %s", checkpoint, fault)
+    if found:
+        count = f"all {len(found)} checkpoints in {folder} are" if len(found) > 1 else f"the checkpoint {found[0]} is"
+        raise UserError(
+            f"{count} damaged ({found[0].name}: {damage(found[0])}): remove {folder} to train from the beginning, or "
+            "choose another folder"
+        )
     return None
 
 
@@ -81,8 +98,9 @@ class KeepCheckpoints(TrainerCallback):
         if not state.is_world_process_zero:
             return
         folder = Path(str(args.output_dir))
-        best = checkpoint_at(folder, state.best_global_step or 0)
-        others = [checkpoint for checkpoint in checkpoints(folder) if checkpoint != best]
+        best, newest = checkpoint_at(folder, state.best_global_step or 0), checkpoint_at(folder, state.global_step)
+        found = checkpoints(folder)  # those behind the newest are damaged, or it would not be the newest
+        others = [checkpoint for checkpoint in found[: found.index(newest) + 1] if checkpoint != best]
         averaged = [checkpoint_at(folder, step) for step in evaluated_steps(state)[-self.averaged :]]
         for checkpoint in others[: -self.count]:
             if checkpoint not in averaged:

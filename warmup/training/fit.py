@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, TrainerState, TrainingArguments
 
@@ -22,11 +24,14 @@ from warmup.models.encoding import Collator
 from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
 from warmup.training.batches import EncodedExamples
-from warmup.training.checkpoints import KeepCheckpoints, has_ended, last_checkpoint, read_state
+from warmup.training.checkpoints import KeepCheckpoints, aside, has_ended, last_checkpoint, read_state
+from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
+from warmup.training.manifest import have_on_the_disk
 from warmup.training.method_model import MethodModel
+from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
-from warmup.training.trainer import WarmupTrainer
+from warmup.training.trainer import OUT_OF_MEMORY, WarmupTrainer
 
 log = logging.getLogger(__name__)
 OPTIMIZERS = {"adamw": "adamw_torch", "adafactor": "adafactor"}
@@ -87,16 +92,33 @@ def fit(
         dev_scores: decodes the dev set with the model as it is and returns its scores.
 
     Raises:
-        UserError: a loss that is not a number, a folder that cannot be written, or checkpoints of another number of
-            processes.
+        UserError: losses that are not finite, too little memory, a folder that cannot be written, checkpoints that are
+            all damaged, or that are of another number of processes.
     """
     trainer = _trainer_of(job, dev_scores, callbacks)
+    unfinished = aside(job.folder / CHECKPOINTS_FOLDER)
+    if trainer.is_world_process_zero():
+        shutil.rmtree(unfinished, ignore_errors=True)
     if (job.folder / MODEL_FOLDER).is_dir():
         return _take_over_finished(trainer, job.folder)
     _train(trainer, job.folder / CHECKPOINTS_FOLDER)
     if trainer.is_world_process_zero():
         TrainingHistory(trainer.state.log_history).write(job.folder)
-    return Training(trainer.clock.seconds, trainer.state.global_step)
+    return Training(trainer.clock.seconds, trainer.state.global_step, trainer.progress.skipped)
+
+
+def say_what_is_trained(job: TrainingJob) -> None:
+    """How much is learnt from, what learns, and where: before the first bar."""
+    weights = list(job.backbone.model.parameters())
+    count, trained = (sum(w.numel() for w in part) for part in (weights, [w for w in weights if w.requires_grad]))
+    log.info(
+        "%s examples; %s parameters%s; %s, %s",
+        f"{len(job.examples):,}",
+        f"{count:,}",
+        "" if trained == count else f", {trained:,} of them trained",
+        job.device,
+        "bfloat16" if use_bfloat16(job.trainer.precision, job.device) else "float32",
+    )
 
 
 def save_trained(job: TrainingJob, training: Training) -> None:
@@ -107,6 +129,7 @@ def save_trained(job: TrainingJob, training: Training) -> None:
     unfinished = job.folder / f".{MODEL_FOLDER}"
     shutil.rmtree(unfinished, ignore_errors=True)
     save(job.backbone, unfinished, job.settings)
+    have_on_the_disk(unfinished)
     os.replace(unfinished, job.folder / MODEL_FOLDER)
 
 
@@ -121,6 +144,7 @@ def _trainer_of(
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
     model.to(job.device)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
+    keeping = KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints)
     trainer = WarmupTrainer(
         MethodModel(job.backbone, job.method, job.fresh, job.seed),
         arguments,
@@ -129,7 +153,7 @@ def _trainer_of(
         job.settings,
         dev_scores,
         data_collator=Collator(job.backbone),
-        callbacks=[*stopping, KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints), *callbacks],
+        callbacks=[*stopping, keeping, SayDuration(), ShowProgress(job.folder), *callbacks],
     )
     if trainer.is_fsdp_enabled and job.backbone.adapters is not None:
         raise UserError("model.lora.rank is set, and FSDP shards the model: adapters need it whole (DDP has it so)")
@@ -149,9 +173,8 @@ def _take_over_finished(trainer: WarmupTrainer, folder: Path) -> Training:
 
 def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
     """From the last checkpoint, if there is one, to the end."""
-    resume = last_checkpoint(checkpoints)
-    state = resume and read_state(resume)
-    if resume and state and has_ended(state):
+    (resume,) = broadcast_object_list([last_checkpoint(checkpoints) if trainer.is_world_process_zero() else None])
+    if resume and has_ended(state := read_state(resume)):
         log.info("training had ended at %s", resume)
         trainer.end_from(resume, state)
         return
@@ -165,6 +188,8 @@ def _train(trainer: WarmupTrainer, checkpoints: Path) -> None:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
     except OSError as error:
         raise UserError(f"cannot write to {checkpoints}: {error.strerror or error}") from error
+    except torch.OutOfMemoryError as error:
+        raise UserError(f"{OUT_OF_MEMORY}, a smaller evaluation.batch_size, or a smaller model ({error})") from error
     except RuntimeError as error:
         if "inline_container" not in str(error) and "PytorchStreamWriter" not in str(error):
             raise  # these two are how torch.save says that a write failed
@@ -193,7 +218,7 @@ def training_arguments(
         weight_decay=config.weight_decay,
         lr_scheduler_type=config.schedule,
         warmup_steps=config.lr_warmup_steps,
-        max_grad_norm=config.max_grad_norm,
+        max_grad_norm=config.max_grad_norm or math.inf,  # it then changes no gradient, and their norm is known
         bf16=narrow,
         use_cpu=device == "cpu",
         eval_strategy=config.evaluate_by,

@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from warmup.training.processes import is_launched
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; kill and schedulers; what schedulers send before
 
 
@@ -50,7 +52,7 @@ class Interruption:
                 signal.signal(number, self._hear)
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
-        launched = "WORLD_SIZE" in os.environ  # the terminal and the launcher may both send it: twice is once
+        launched = is_launched()  # the terminal and the launcher may both send it: twice is once
         if number == signal.SIGINT or not self.saves:
             signal.signal(number, signal.SIG_IGN if launched else signal.SIG_DFL)  # the second one ends at once
         self.asked = self.asked or number
@@ -81,7 +83,7 @@ class Interruption:
         said += "" if self.saved is None else f", saved at step {self.saved}"
         if self.folder is None:
             return said
-        if "WORLD_SIZE" in os.environ:
+        if is_launched():
             return f"{said}; to go on: the same command with {shlex.quote(self.folder)}"
         return f"{said}; to go on: {_command_with(self.folder, sys.argv)}"
 
