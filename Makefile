@@ -29,7 +29,7 @@ study: $(INSTALLED)  ## docs/study.md in small: the sums, then bAbI 15 with Smol
 test: $(INSTALLED)  ## run the tests
 	@OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(VENV_PYTHON) -m pytest -n logical --maxprocesses 4 --dist worksteal tests
 
-bench: $(INSTALLED)  ## what a training step costs next to SFT: operations, seconds, memory; about 20 minutes
+bench: $(INSTALLED)  ## what a training step costs next to SFT: operations of products, seconds, memory; 25 minutes
 	@$(VENV_PYTHON) scripts/benchmark.py
 
 lint: $(INSTALLED)  ## ruff (check and format) and mypy

@@ -6,8 +6,11 @@
     python scripts/benchmark.py --model FOLDER                        # of any known type; only config.json is read
 
 Every number is a ratio to SFT in the same run: operations of matrix products on meta tensors (no weights needed),
-wall-clock as the median of runs that take turns, memory as the peak of a step above the weights. The JSON file has the
-numbers themselves and the machine.
+wall-clock and processor time as the median of runs that take turns, memory as the peak of a step above the weights (and
+the optimiser). The JSON file has the numbers themselves and the machine.
+
+A step is forward and backward, without dropout and without an optimiser; --as-trained has the model's own dropout (T5:
+0.1), gradient clipping and AdamW, and the standard set has one workload of that kind.
 """
 
 from __future__ import annotations
@@ -49,12 +52,15 @@ def _parse(words: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--count", action="store_true", help="count operations only; no weights are made")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda where there is one")
     parser.add_argument("--precision", default="float32", choices=["float32", "bfloat16"], help="bfloat16: autocast")
+    parser.add_argument("--as-trained", action="store_true", help="time steps with dropout, clipping and AdamW")
     parser.add_argument("--repeats", type=_positive, default=5, metavar="N", help="timed rounds of all ways (5)")
     parser.add_argument("--json", type=Path, default=Path("outputs/benchmark.json"), help="where the figures go")
     options = parser.parse_args(words)
     given = [name for name in (*SHAPE, "samples") if getattr(options, name) is not None]
     if given and options.model is None:
         parser.error(f"--{given[0]} goes with --model: the standard set has shapes of its own")
+    if options.as_trained and (options.model is None or options.count):
+        parser.error("--as-trained goes with --model, and not with --count: operations are those of the products alone")
     return options
 
 
@@ -67,7 +73,8 @@ def _workloads(options: argparse.Namespace) -> list[Workload]:
     samples = sorted(set(options.samples or [4]))
     folder = Path(options.model).expanduser()
     name = folder.resolve().name if folder.is_dir() else options.model
-    return [Workload(name, options.model, shape, samples, True, not options.count, options.precision)]
+    timed = not options.count
+    return [Workload(name, options.model, shape, samples, True, timed, options.precision, options.as_trained)]
 
 
 def _benchmark(options: argparse.Namespace) -> None:

@@ -62,7 +62,8 @@ def test_any_configuration_is_counted_and_timed(architecture: str, precision: st
     assert counted["SFT"] == by_hand(CONFIGS[architecture]).sft(SHAPE)
     assert counted["marginal K=4"] < counted["naive K=4"]
     assert counted["marginal K=4"] < counted["marginal K=8"] < 2 * counted["marginal K=4"]
-    for name in ("operations", "seconds", "tokens_per_second", "peak_bytes"):
+    assert found["as_trained"] is False and "without dropout and optimiser" in result.stdout
+    for name in ("operations", "seconds", "cpu_seconds", "tokens_per_second", "peak_bytes"):
         assert set(found[name]) == WAYS
     for way in WAYS:
         assert found["seconds"][way] * found["tokens_per_second"][way] == pytest.approx(2 * (64 + 5))
@@ -87,6 +88,8 @@ def test_counting_alone_makes_no_weights(tmp_path: Path) -> None:
         (["--model", "t5_small", "--device", "tpu"], "choose from"),
         (["--modle", "t5_small"], "--modle"),
         (["--source", "256"], "--source goes with --model"),
+        (["--as-trained"], "--as-trained goes with --model"),
+        (["--model", "t5_small", "--as-trained", "--count"], "not with --count"),
         (["--model", "tests/no_such_folder/at_all"], "there is no folder tests/no_such_folder/at_all"),
         (["--model", "t5_small", "--json", "/proc/nowhere/figures.json"], "cannot write /proc/nowhere/figures.json"),
     ],

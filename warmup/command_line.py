@@ -141,7 +141,7 @@ def error_line(error: Exception) -> str:
     """One line about any exception."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.filename:
+    if isinstance(error, OSError) and error.filename and HydraConfig.initialized():
         return f"cannot read or write {error.filename}: {error.strerror}"
     if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()

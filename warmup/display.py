@@ -10,7 +10,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,9 +58,9 @@ def error_text(message: str) -> str:
     return one_screen(visible(" ".join(without_secrets(message).split())))
 
 
-def say(text: str) -> None:
-    """Print lines on standard output."""
-    print(visible(without_secrets(text), keep="\n"))
+def say(text: str, file: TextIO | None = None) -> None:
+    """Print lines, on standard output where no other stream is named."""
+    print(visible(without_secrets(text), keep="\n"), file=file, flush=True)
 
 
 def say_error(message: str) -> None:
@@ -84,7 +84,7 @@ def _argument(value: Any) -> Any:
     return value if isinstance(value, (int, float)) else visible(str(value))
 
 
-def console() -> Console:
+def console(soft_wrap: bool = True, width: int | None = None) -> Console:
     """rich's, for tables; its own colours pass, those of the texts do not."""
     from rich.console import Console as RichConsole  # here, since --help need not wait for it
     from rich.console import ConsoleRenderable, RenderHook
@@ -103,6 +103,6 @@ def console() -> Console:
         def process_renderables(self, renderables: Sequence[ConsoleRenderable]) -> list[ConsoleRenderable]:
             return [Visible(renderable) for renderable in renderables]
 
-    made = RichConsole(soft_wrap=True, highlight=False)
+    made = RichConsole(soft_wrap=soft_wrap, highlight=False, width=width)
     made.push_render_hook(Cleaning())
     return made

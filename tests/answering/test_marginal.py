@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from tests.answering.test_decoding import answerer, encoded, lively, sources_of
-from tests.conftest import ARCHITECTURES
+from tests.conftest import ARCHITECTURES, WITH_BART
 from tests.methods.enumeration import LIMIT, Everything, sharpen
 from tests.test_train_command import TINY, command
 from warmup.answering.answerer import Answer
 from warmup.answering.marginal import Choice, best, score_candidates
 from warmup.config.schema import EvaluationConfig, OptionsConfig
 from warmup.data.examples import Wording
-from warmup.methods.sampling import Warmups
+from warmup.methods.sampling import Warmups, as_written
 from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, source_batch
 from warmup.studies.naive import naive_scores
@@ -111,6 +111,31 @@ def test_targets_are_ranked_by_their_marginal(make_backbone, architecture: str, 
     assert distinct
 
 
+@pytest.mark.parametrize("architecture", WITH_BART)
+def test_targets_are_written_without_reading_their_sources_again(make_backbone, architecture: str) -> None:
+    """And are those that are written when the source is read for each."""
+    backbone = lively(make_backbone(architecture))
+    backbone.model.double()
+    rows, read, logits = sources_of(backbone), [], []
+    one = encoded(backbone, rows)
+    owner = torch.tensor([0, 0, 1, 2, 3, 4, 4])
+    prefix = [[20 + n] * n + [backbone.separator_id] for n in range(len(owner))]
+    readers = ("EncDecAttention.k", "encoder_attn.k_proj", "model.embed_tokens")  # of sources, by T5, BART and Llama
+    for name, part in backbone.model.named_modules():
+        if name.endswith(readers):
+            part.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[1]))
+    backbone.model.get_output_embeddings().register_forward_hook(lambda _, __, found: logits.append(found[:, -1]))
+    writing = answerer(backbone, WARMUP, TARGET)
+    plain = writing.write_targets(replace(one, cache=()).select(owner), prefix)
+    expected = logits.copy()
+    assert max(read) >= max(map(len, rows)) > max(map(len, prefix))
+    read.clear(), logits.clear()
+    assert writing.write_targets(one.select(owner), prefix) == plain
+    assert max(read, default=0) <= max(map(len, prefix))
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-6)
+    assert (logits[0][0] - logits[0][1:]).abs().amax(-1).min() > 1e-4  # they depend on source and warmup
+
+
 def test_the_mean_likelihood_decides_not_the_mean_logarithm_nor_the_best_warmup() -> None:
     scores = torch.tensor([[-1.0, -50.0, -50.0], [-2.5, -2.5, -2.6], [-1.9, -1.9, -60.0]], dtype=torch.float64)
     assert chosen_by_hand(scores) == (0, 0) and best(scores).candidate == 0
@@ -159,6 +184,19 @@ def test_answers_depend_on_the_seed_and_the_input_not_on_the_batch(
     assert together != answers(SEVERAL, seed=2)
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_by_likelihood_the_options_are_scored_behind_the_greedy_warmup(make_backbone, architecture: str) -> None:
+    backbone = lively(make_backbone(architecture))
+    backbone.model.double()
+    rows, candidates = sources_of(backbone), option_rows(backbone)
+    chooser = answerer(backbone, WARMUP, TARGET, EvaluationConfig(answer_by="likelihood"))
+    answers = chooser.decode(rows, "test", [OPTIONS] * len(rows))
+    for row, answer in zip(rows, answers, strict=True):
+        (greedy,) = chooser.write_warmups(encoded(backbone, [row]))
+        scores = by_hand(backbone, row, as_written([[greedy]], WARMUP, 0), candidates)
+        assert answer == Answer(decoded_text(backbone, greedy), OPTIONS[int(scores[:, 0].argmax())])
+
+
 @pytest.mark.parametrize("architecture", ["t5", "llama"])
 def test_a_single_warmup_may_be_drawn(make_backbone, architecture: str) -> None:
     backbone = lively(make_backbone(architecture))
@@ -201,13 +239,17 @@ def test_options_are_worded_as_targets_are() -> None:
     assert replace(wording, target_template="{answer} {question}").example(record, "here").options is None
 
 
-def test_the_command_scores_four_options_for_both_methods(tmp_path: Path) -> None:
-    several = ["task=logiqa", "method=sft,warmup", "evaluation.num_warmups=4"]
+@pytest.mark.parametrize(
+    "words", [["task=logiqa", "evaluation.num_warmups=4"], ["task=logiqa_harness", "evaluation.answer_by=likelihood"]]
+)
+def test_the_command_scores_four_options_for_both_methods(tmp_path: Path, words: list[str]) -> None:
+    several = [*words, "method=sft,warmup"]
     result = command("-m", *TINY, *several, f"hydra.sweep.dir={tmp_path}")
     assert result.returncode == 0, result.stdout + result.stderr
     for method in ("sft", "warmup"):
         run = next(tmp_path.glob(f"*_{method}_*"))
         records = [json.loads(line) for line in (run / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
-        assert len(records) == 10 and {record["prediction"] for record in records} <= set("ABCD")
+        assert len(records) == 10 and all(record["prediction"] in record["options"] for record in records)
+        assert ({record["prediction"] for record in records} <= set("ABCD")) == ("task=logiqa" in words)
         assert [record["warmup"] is None for record in records] == [method == "sft"] * 10
         assert json.loads((run / "metrics.json").read_text())["invalid_answers"] == 0

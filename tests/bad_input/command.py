@@ -16,6 +16,7 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 
+from warmup.display import visible
 from warmup.training.interruption import SIGNALS
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +39,7 @@ class Ended:
         assert len(lines) == 1 and lines[0].startswith("error: "), self.errors[-3000:] + self.printed[-1000:]
         assert "Traceback" not in self.printed
         assert len(lines[0]) <= LONGEST, len(lines[0])
-        assert lines[0].isprintable(), lines[0]
+        assert visible(lines[0]) == lines[0], lines[0]
         return lines[0]
 
 

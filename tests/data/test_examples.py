@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from typing import Any
 
@@ -50,7 +49,9 @@ def test_the_source_of_several_fields_is_the_prompt() -> None:
     [("qtz", "Toyish"), ("zh", "Chinese"), ("zho_Hans", "Chinese"), ("xx-klingon", "xx-klingon")],
 )
 def test_languages_have_english_names(code: str, name: str) -> None:
-    wording = dataclasses.replace(TRANSLATION, target_language=code)
+    template = "translate {source_language} to {target_language}: {source}"
+    wording = Wording("translation", template, "{target}", "de", code)
+    assert wording.source_template == f"translate German to {name}: {{source}}", "as it is fed"
     assert wording.example({"source": "a", "target": "b"}, "here").prompt == f"translate German to {name}: a"
 
 

@@ -107,3 +107,22 @@ def test_labels_that_look_like_places_or_truth_values_are_never_taken_for_them()
     reversed_ = Wording("any", "{question}", "{answer}", options=OptionsConfig(None, "answer", ["True", "False"]))
     assert reversed_.example({"question": "q", "answer": "True"}, "here").target == "True"
     assert "answer is 'true'" in error_of(reversed_, answer="true")
+
+
+def test_an_option_is_shown_and_answered_as_the_task_says() -> None:
+    """As lm-evaluation-harness words LogiQA: a line for each option, and the answer is what the right one says."""
+    options = OptionsConfig("options", "answer", ["A", "B"], "{label}. {text}\n", "text")
+    template = "Passage: {text}\nQuestion: {question}\nChoices:\n{options}\nAnswer:"
+    wording = Wording("logiqa", template, "{answer}", options=options)
+    record = {"text": "  It rains. ", "question": "why", "options": ["clouds", "sun"], "answer": 1}
+    example = wording.example(record, "here")
+    assert example.prompt == "Passage: It rains.\nQuestion: why\nChoices:\nA. clouds\nB. sun\nAnswer:"
+    assert example.target == "sun" and example.options == ("clouds", "sun")
+    assert example.cuttable and example.prompt[slice(*example.cuttable)] == "It rains."
+    assert wording.option_targets() is None  # they are each question's own
+
+
+def test_the_options_are_never_what_is_cut() -> None:
+    record = {"question": "q", "choices": ["a very long first text " * 9, "b"], "key": 0}
+    example = FREE.example(record, "here")
+    assert example.cuttable and example.prompt[slice(*example.cuttable)] == "q"

@@ -57,7 +57,7 @@ def by_autograd(states: Tensor, weight: Tensor, where: Positions, forbidden: Ten
     return value.detach(), *torch.autograd.grad(value, (states, weight))
 
 
-@pytest.mark.parametrize("most_rows", [1000, 9, 4])  # all inputs together, one at a time, parts of one
+@pytest.mark.parametrize("most_rows", [1000, 11, 6, 4])  # all inputs together, one at a time, two or three parts of one
 @pytest.mark.parametrize("kind", ["float64", "float32", "autocast", "autocast of bfloat16 states", "bfloat16 weights"])
 def test_the_output_layers_gradients_are_those_of_whole_logits(
     monkeypatch: pytest.MonkeyPatch, kind: str, most_rows: int
@@ -82,6 +82,20 @@ def test_the_output_layers_gradients_are_those_of_whole_logits(
     for leaf, exact in zip((states, weight), expected, strict=True):
         assert leaf.grad.dtype == leaf.dtype
         assert (leaf.grad.double() / 3 - exact).norm() < rounding * exact.norm()
+
+
+@pytest.mark.parametrize(("most_rows", "again"), [(6, 0), (4, 9 + 11), (1, 27)])
+def test_only_an_input_of_more_than_two_chunks_has_its_logits_made_twice(
+    monkeypatch: pytest.MonkeyPatch, most_rows: int, again: int
+) -> None:
+    """The inputs have 9, 7 and 11 positions; of none are more logits made at a time than may be."""
+    monkeypatch.setattr(output_layer, "MOST_LOGITS", most_rows * WORDS)
+    made, plain = [], output_layer._Chunks.logits
+    monkeypatch.setattr(output_layer._Chunks, "logits", lambda *a: made.append(len(found := plain(*a))) or found)
+    where, weight = positions(), torch.randn(WORDS, WIDTH, requires_grad=True)
+    states = torch.randn(len(where.tokens), WIDTH, requires_grad=True)
+    weigh(states, OutputLayer(weight, None, torch.arange(WORDS) < 5), where, loss_of)[0].backward()
+    assert sum(made) == 27 + again and max(made) <= most_rows
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -16,6 +16,7 @@ from warmup.methods.noise import Noise
 from warmup.methods.sampling import as_written, sample_warmups
 from warmup.methods.scoring import score_warmups
 from warmup.methods.without_replacement import sample_without_replacement
+from warmup.models import backbone as backbones
 from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.sharpening import Sharpening
@@ -99,3 +100,16 @@ def test_a_text_of_words_allows_their_tokens(make_backbone) -> None:
     forms = [form for word in ("+", "12") for form in (word, f" {word}")]
     words = {token for form in forms for token in backbone.tokenizer(form, add_special_tokens=False)["input_ids"]}
     assert set(allowed) == {backbone.separator_id, *words}
+
+
+def test_a_vocabularys_text_is_read_once(quoting: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not at every step; another text is another vocabulary."""
+    read_texts, plain = [], backbones.word_ids
+    monkeypatch.setattr(backbones, "word_ids", lambda _, text: read_texts.append(text) or plain(_, text))
+    with torch.no_grad():
+        encoded = read(quoting)
+        for vocabulary in ("{source} the dog", "{source} the cat", "{source} the dog"):
+            quoting.sharpening = Sharpening(vocabulary=vocabulary)
+            allowed = ~never_in_warmups(quoting, encoded)
+            assert all(allowed[:, plain(quoting.tokenizer, vocabulary.split()[-1])].flatten())
+    assert read_texts == ["  the dog", "  the cat"]

@@ -19,7 +19,8 @@ from scipy.stats import binomtest
 
 from tests.metrics.scoring import compared, scored
 from warmup.metrics import significance
-from warmup.metrics.registry import larger_is_better, score_kinds
+from warmup.metrics.overlap import SacrebleuMetric
+from warmup.metrics.registry import METRICS, larger_is_better, score_kinds
 from warmup.metrics.significance import PairedComparison, TestSet, compare_systems, holm, summarise_seeds
 
 WORDS = ["the", "a", "man", "woman", "dog", "cat", "runs", "eats", "sees", "big", "small", "red", "house", "tree"]
@@ -72,6 +73,29 @@ def test_one_seed_gives_the_p_values_of_the_sacrebleu_command(tmp_path: Path, mo
             assert found[score].system == pytest.approx(system[name]["score"])
     assert "bs:1000|ar:10000|seed:12345" in found["bleu"].signature and "tok:13a" in found["bleu"].signature
     assert "version:2" in found["chrf"].signature and "nw:2" in found["chrf"].signature
+
+
+@pytest.mark.parametrize("score", ["bleu", "chrf", "ter"])
+@settings(max_examples=60, deadline=None)
+@given(data=st.data())
+def test_scores_of_sums_are_sacrebleus(score: str, data: st.DataObject) -> None:
+    """Of any sums, also of none: whole numbers as sacrebleu's statistics are."""
+    metric = METRICS[score]
+    assert isinstance(metric, SacrebleuMetric)
+    width = {"bleu": 10, "chrf": 24, "ter": 2}[score]
+    rows = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=width, max_size=width), min_size=1, max_size=5))
+    theirs = [metric.scorer("en")._compute_score_from_stats([float(value) for value in row]).score for row in rows]
+    assert metric.of_sums(np.array(rows, dtype=float)) == pytest.approx(theirs, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("n", [70, 81])
+def test_parts_of_the_draws_are_all_draws_at_once(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 600)
+    references = sentences(n)
+    systems = [[noisy(references, share, seed)] for share, seed in ((0.5, 1), (0.45, 2))]
+    parts = compared("chrf", *systems, references)
+    monkeypatch.setattr(significance, "_ROWS", 10_000)
+    assert compared("chrf", *systems, references) == parts
 
 
 def test_a_seed_repeated_adds_no_evidence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,6 +383,7 @@ def test_holm_by_hand() -> None:
     assert holm([0.03]) == [0.03] and holm([]) == []
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_rejects_as_its_step_down_procedure_does(p_values: list[float]) -> None:
     rejected = set()

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.conftest import ARCHITECTURES
-from warmup.data.examples import Example
+from warmup.config.schema import OptionsConfig
+from warmup.data.examples import Example, Wording
 from warmup.models.backbone import Backbone
 from warmup.models.encoding import encode_sources, encode_targets
 
@@ -64,3 +65,24 @@ def test_a_llama_without_a_first_token_begins_with_the_text(make_backbone: Calla
     assert isinstance(backbone.tokenizer.bos_token_id, int)
     backbone.tokenizer.bos_token = None
     assert encode_sources(backbone, examples(SHORT), 9, "dev") == [[*plain(backbone, SHORT), backbone.separator_id]]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_of_a_passage_before_a_question_the_passage_is_cut(
+    make_backbone: Callable[..., Backbone], architecture: str
+) -> None:
+    backbone = make_backbone(architecture)
+    options = OptionsConfig("options", "answer", ["A", "B"], "{label}. {text}\n")
+    wording = Wording("any", "Passage: {text} Question: {question} {options} Answer:", "{answer}", options=options)
+    record = {"text": f"{LONG} {LONG}", "question": "who jumps?", "options": ["fox", "dog"], "answer": 0}
+    example = wording.example(record, "here")
+    assert example.prompt == f"Passage: {LONG} {LONG} Question: who jumps? A. fox\nB. dog Answer:"
+    (whole,) = encode_sources(backbone, [example], 10_000, "dev")
+    last = plain(backbone, "Question: who jumps? A. fox\nB. dog Answer:")[-5:]
+    for limit in range(len(whole) - 12, len(whole) + 1):
+        (row,) = encode_sources(backbone, [example], limit, "dev")
+        assert len(row) <= limit and row[-1] == whole[-1] and row[-6:-1] == last
+        assert len(row) > limit - 6  # as much as fits
+        assert row[:4] == whole[:4]
+    (row,) = encode_sources(backbone, [example], 8, "dev")  # the question alone is longer: its end is cut, as before
+    assert row[:-1] == whole[:7]

@@ -108,7 +108,7 @@ def test_curves_are_means_over_seeds_with_a_band(write_run: Write, tmp_path: Pat
     assert titles == ["token entropy (nats)", "gain by warmups (nats)", "my own gauge"]
 
 
-def test_the_target_after_three_warmups_is_one_panel(
+def test_the_target_after_three_warmups_is_a_panel_and_its_differences_another(
     write_run: Write, tmp_path: Path, figures: dict[str, Figure]
 ) -> None:
     keys = ("warmup/target_nll_own", "warmup/target_nll_shuffled", "target_nll_empty")
@@ -116,14 +116,18 @@ def test_the_target_after_three_warmups_is_one_panel(
         entries = [{"step": at, **{key: i + at + more for i, key in enumerate(keys)}} for at in (10, 20)]
         write_run("warmup", seed, history=[*entries, {"step": 20, "warmup/length": 7.0}])
     draw(tmp_path)
-    other, panel = figures["warmup_gauges"].axes
+    panel, differences, other = figures["warmup_gauges"].axes
     assert lines(panel) == {
         "own": ([10, 20], [12, 22]),
         "another's": ([10, 20], [13, 23]),
         "none": ([10, 20], [14, 24]),
     }
+    level = {name: line for name, line in lines(differences).items() if "own" in name}
+    assert level == {"another's − own": ([10, 20], [1, 1]), "none − own": ([10, 20], [2, 2])}
     styles = {line.get_label(): line.get_linestyle() for line in panel.get_lines()}
     assert styles == {"own": "-", "another's": "--", "none": ":"}
+    assert len({to_rgb(line.get_color()) for line in panel.get_lines()}) == 3
+    assert len({line.get_marker() for line in panel.get_lines()}) == 3
     assert "NLL" in panel.get_title() and [text.get_text() for text in panel.get_legend().get_texts()] == [
         *lines(panel)
     ]
@@ -193,7 +197,7 @@ def test_differences_have_their_intervals(write_answers: Write, tmp_path: Path, 
     _, bar, dot = second.get_lines()
     test = report_on(find_runs([tmp_path])).tables[0].lines[1].row.test
     assert test and list(bar.get_xdata()) == [test.low, test.high] and list(dot.get_xdata()) == [50.0]
-    assert legend(figures["differences"]) == ["ours", "ours, significant"]
+    assert legend(figures["differences"]) == ["not significant", "significant"]
 
 
 def test_quality_against_samples_and_cost(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
@@ -224,6 +228,105 @@ def test_a_score_where_smaller_is_better_says_so(write_run: Write, tmp_path: Pat
     draw(tmp_path)
     assert [axes.get_ylabel() for axes in figures["quality_against_cost"].axes] == ["test TER ↓"]
     assert [label.get_text() for label in figures["differences"].axes[0].get_yticklabels()] == ["TER ↓"]
+
+
+def ends(axes: Any) -> tuple[float, float]:
+    return axes.get_ylim()
+
+
+def test_axes_end_where_values_can(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    gauges = {"distinct": 4.0, "effective_sample_size": 3.99, "distinct_inputs": 1.0, "forced_separators": 1.0}
+    logged = {f"warmup/{name}": value for name, value in (gauges | {"length": 8.0, "gain": 0.0}).items()}
+    config = {"method": {"name": "warmup", "num_samples": 4, "max_warmup_tokens": 8}}
+    for seed, score in ((1, 100.0), (2, 97.0)):
+        history = [{"step": at, "eval_rouge1": score - at, **logged} for at in (0, 97)]
+        scores = {"rouge1": {"value": score, "signature": "s"}}
+        write_run("warmup", seed, config=config, history=history, scores=scores, selection_metric="rouge1")
+        write_run("sft", seed, history=history, scores=scores, selection_metric="rouge1", config={"method": {}})
+    draw(tmp_path)
+    assert ends(figures["learning_curves"].axes[0]) == (0, 100)  # a band of one deviation would reach beyond
+    assert ends(figures["quality_against_cost"].axes[0])[1] == 100
+    found = {axes.get_title().replace("\n", " "): ends(axes) for axes in figures["warmup_gauges"].axes}
+    assert found.pop("gain by warmups (nats)")[0] == 0
+    assert found == {
+        "distinct warmups of K": (1, 4),
+        "inputs with a warmup of their own (share)": (0, 1),
+        "effective sample size": (1, 4),
+        "warmup length (tokens)": (0, 8),
+        "forced separators (share)": (0, 1),
+    }
+
+
+def test_what_is_constant_to_three_digits_is_drawn_level(
+    write_run: Write, tmp_path: Path, figures: dict[str, Figure]
+) -> None:
+    write_run("sft", history=[{"step": 10 * at, "target_nll": 3.0 + 0.001 * (at % 2)} for at in range(9)])
+    draw(tmp_path)
+    bottom, top = ends(figures["learning_curves"].axes[0])
+    assert top - bottom > 0.3
+
+
+def test_the_sft_phase_of_a_warmup_run_is_shaded_and_named(
+    write_run: Write, tmp_path: Path, figures: dict[str, Figure]
+) -> None:
+    history: list[dict[str, Any]] = [{"step": at, "target_nll": 5.0 - at / 100} for at in (10, 20, 30, 40)]
+    for entry in history[2:]:
+        entry["warmup/length"] = 4.0
+    history += [{"step": 20, "eval_bleu": 0.0}, {"step": 40, "eval_bleu": 12.0}]
+    write_run("warmup", history=history)
+    write_run("sft", history=made_up_history("sft"))
+    draw(tmp_path)
+    score, likelihood = figures["learning_curves"].axes
+    assert lines(score)["warmup"] == ([40], [12])  # at 20 it was made to write warmups that it had not learnt
+    assert lines(likelihood)["warmup"][0] == [10, 20, 30, 40]
+    for axes in (score, likelihood, *figures["warmup_gauges"].axes):
+        assert [text.get_text() for text in axes.texts] == ["SFT phase"]
+        assert max(patch.get_x() + patch.get_width() for patch in axes.patches) == 20
+
+
+def test_gauges_stand_in_groups(write_run: Write, tmp_path: Path, figures: dict[str, Figure]) -> None:
+    names = ("token_entropy", "length", "gain", "distinct", "my_own_gauge")
+    write_run("warmup", history=[{"step": 10, **{f"warmup/{name}": 1.0 for name in names}}])
+    draw(tmp_path)
+    groups = {
+        part.get_suptitle().split("\n")[-1]: [axes.get_title() for axes in part.axes]
+        for part in figures["warmup_gauges"].subfigs
+    }
+    assert groups == {
+        "How much warmups differ": ["token entropy (nats)", "distinct warmups of K"],
+        "What they are worth": ["gain by warmups (nats)"],
+        "Their form": ["warmup length (tokens)"],
+        "Other gauges": ["my own gauge"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "letters", "expected"),
+    [
+        ("translation de-en, tiny_t5", 20, "translation de-en,\ntiny_t5"),
+        ("a_very_long_name_of_a_run", 12, "a_very_long_\nname_of_a_ru…"[:24] + "…"),
+        ("one two three four five", 9, "one two\nthree…"),
+        ("unbreakableword", 8, "unbreak…"),
+    ],
+)
+def test_titles_are_broken_between_words_and_after_underscores(text: str, letters: int, expected: str) -> None:
+    found = style.wrapped(text, letters)
+    assert found.count("\n") <= 1 and all(len(line) <= letters for line in found.split("\n"))
+    first, _, rest = found.partition("\n")
+    assert text.startswith(first.rstrip("…")) and (not rest or first[-1] in " _,-/" or text[len(first)] == " ")
+    assert found == expected or "_" in text
+
+
+def test_the_letters_of_a_figure_are_explained_below_it(
+    write_run: Write, tmp_path: Path, figures: dict[str, Figure]
+) -> None:
+    for rate, size in (("0.1", "2"), ("0.01", "4")):
+        overrides = {"trainer.learning_rate": rate, "trainer.batch_size": size}
+        write_run("sft", overrides=overrides, history=made_up_history("sft"))
+    draw(tmp_path)
+    figure = figures["learning_curves"]
+    assert [part.get_suptitle() for part in figure.subfigs] == [f"translation de-en, tiny_t5, {x}" for x in "AB"]
+    assert figure.get_supxlabel() == "A: batch_size 2, learning_rate 0.1\nB: batch_size 4, learning_rate 0.01"
 
 
 def test_nothing_is_cut_off(write_run: Write, tmp_path: Path) -> None:

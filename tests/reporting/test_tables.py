@@ -13,11 +13,13 @@ from rich.console import Console
 
 from tests.reporting.conftest import Write
 from warmup.errors import UserError
+from warmup.metrics.significance import compare_systems
 from warmup.reporting.tables.latex import latex
 from warmup.reporting.tables.layout import Line, Report, report_on
 from warmup.reporting.tables.markdown import markdown
 from warmup.reporting.tables.spreadsheet import spreadsheet
 from warmup.reporting.tables.terminal import print_report
+from warmup.runs import paired_tests
 from warmup.runs.finding import find_runs
 
 
@@ -353,3 +355,29 @@ def test_the_order_does_not_depend_on_the_folders(write_run: Write, tmp_path: Pa
     rows = [line.row for line in report(tmp_path).tables[0].lines]
     assert [row.model for row in rows] == ["a_model"] * 5 + ["b_model"] * 5
     assert [row.metric for row in rows[:5]] == ["bleu", "chrf", "rouge1", "rougeL", "comet"]
+
+
+def test_a_test_is_made_once_for_the_same_answers(
+    write_answers: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_answers("sft", 5)
+    run = write_answers("warmup", 15)
+    first = only_line(tmp_path).row.test
+    made = []
+
+    def compare(*arguments: Any) -> Any:
+        made.append(arguments)
+        return compare_systems(*arguments)
+
+    monkeypatch.setattr(paired_tests, "compare_systems", compare)
+    assert only_line(tmp_path).row.test == first and made == []
+    (kept,) = (tmp_path / "cache").rglob("*.json")
+    for text in ("{", "[]", '{"score": "accuracy"}', kept.read_text().replace('"score": "accuracy"', '"score": "x"')):
+        kept.write_text(text)
+        assert only_line(tmp_path).row.test == first
+    assert len(made) == 4
+    answers = run / "predictions.jsonl"
+    answers.write_text("".join(reversed(answers.read_text().splitlines(keepends=True))))
+    other = only_line(tmp_path).row.test
+    assert len(made) == 5 and other and first and other.p_value != first.p_value

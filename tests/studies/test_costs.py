@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import AutoConfig
 
 from tests.studies.by_hand import by_hand
 from tests.studies.tiny_configs import CONFIGS, LLAMA
 from warmup.errors import UserError
-from warmup.studies.benchmark.costs import count_operations, operations
+from warmup.studies.benchmark.costs import count_elementwise, count_operations, elementwise, operations
 from warmup.studies.benchmark.models import random_backbone
-from warmup.studies.benchmark.steps import ways
+from warmup.studies.benchmark.steps import updates, ways
 from warmup.studies.benchmark.workloads import SIZES, STANDARD, Shape, Workload
 
 SHAPE = Shape(source=11, target=5, warmup=4, batch=2)
@@ -25,6 +27,18 @@ def test_counted_operations_are_those_of_the_matrices(architecture: str) -> None
         assert counted[f"naive K={count}"] == paper.naive(SHAPE, count)
         assert counted[f"marginal K={count}"] == paper.ours(SHAPE, count)
         assert counted[f"resample K={count}"] == paper.resample(SHAPE, count)
+
+
+def test_what_stands_beside_the_products_is_counted_without_views() -> None:
+    def step() -> None:
+        left, right = torch.ones(3, 4, device="meta"), torch.ones(4, 5, device="meta")
+        (left.view(4, 3).T @ right).add_(1).exp()
+
+    assert elementwise(step) == (4, 12 + 20 + 15 + 15)
+    counted = count_elementwise(AutoConfig.for_model(**CONFIGS["llama"]), SHAPE, [2, 4])
+    for part in ("calls", "elements"):
+        assert counted[part]["SFT"] < counted[part]["marginal K=2"] < counted[part]["marginal K=4"] or part == "calls"
+    assert counted["calls"]["marginal K=2"] == counted["calls"]["marginal K=4"]
 
 
 BART = {"d_model": 32, "num_heads": 4, "d_kv": 8, "d_ff": 48, "num_layers": 3, "num_decoder_layers": 2}
@@ -79,6 +93,27 @@ def test_any_llama_is_counted(changes: dict) -> None:
     assert operations(found[1].step) == by_hand(config).ours(SHAPE, 2)
 
 
+def test_a_step_as_trained_has_dropout_clipping_and_adamw() -> None:
+    """And changes no weight, so that each way finds what the others found."""
+    norms: list[float] = []
+    plain = random_backbone(AutoConfig.for_model(**CONFIGS["t5"]), "cpu")
+    backbone = random_backbone(AutoConfig.for_model(**CONFIGS["t5"]), "cpu", dropout=True)
+    assert (plain.model.config.dropout_rate, backbone.model.config.dropout_rate) == (0, 0.1)
+    before = [part.clone() for part in backbone.model.parameters()]
+
+    def stepped(optimizer: torch.optim.AdamW, _: tuple, __: dict) -> None:
+        gradients = [part.grad for group in optimizer.param_groups for part in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        assert all(len(optimizer.state[part]) for group in optimizer.param_groups for part in group["params"])
+
+    hook = register_optimizer_step_post_hook(stepped)
+    for way in ways(backbone, SHAPE, [2], with_naive=True, update=updates(backbone.model)):
+        way.step()
+    hook.remove()
+    assert norms == [0, *[pytest.approx(1.0, rel=1e-4)] * 4]  # the loss is a sum, and its gradient long
+    assert all(map(torch.equal, before, backbone.model.parameters()))
+
+
 def _operations_by_layers(work: Workload, layers: int) -> dict[str, int]:
     depth = "num_hidden_layers" if work.model.startswith("llama") else "num_layers"
     backbone = random_backbone(AutoConfig.for_model(**{**SIZES[work.model], depth: layers}), "meta")
@@ -98,8 +133,10 @@ def test_a_step_of_ours_costs_no_more_than_it_may(work: Workload, most: float) -
     paper = by_hand({"num_decoder_layers": depth, **config})
     assert whole["SFT"] == paper.sft(work.shape)
     assert whole["marginal K=4"] == paper.ours(work.shape, 4)
+    assert whole["marginal K=8"] == paper.ours(work.shape, 8)
     assert whole["marginal K=4"] <= most * whole["SFT"]
     if work.model == "mt5_base":
         assert whole["resample K=4"] <= 3.5 * whole["SFT"]
+        assert whole["marginal K=8"] <= 9.7 * whole["SFT"]
     else:
         assert whole["marginal K=8"] <= 1.45 * whole["marginal K=4"]

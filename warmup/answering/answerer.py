@@ -22,7 +22,7 @@ from warmup.config.schema import EvaluationConfig
 from warmup.config.templates import check_option_template
 from warmup.data.examples import Example, Wording, options_of_all
 from warmup.methods.noise import Noise, input_seeds
-from warmup.methods.sampling import Warmups, sample_warmups
+from warmup.methods.sampling import Warmups, as_written, sample_warmups
 from warmup.methods.target_sampling import sample_targets
 from warmup.models.backbone import Backbone, never_in_warmups
 from warmup.models.checkpoint_settings import Limits
@@ -65,8 +65,8 @@ class Answerer:
     def answer(self, examples: Sequence[Example], split: str, wording: Wording) -> tuple[list[Answer], float]:
         """Answers in the order of `examples`, shared out over all processes, and the seconds it took.
 
-        With `evaluation.num_warmups` or `evaluation.num_candidates` above 1, a question with options is answered by
-        scoring them, with and without warmups.
+        With `evaluation.answer_by=likelihood`, and with `evaluation.num_warmups` or `evaluation.num_candidates` above
+        1, a question with options is answered by scoring them, with and without warmups.
 
         Raises:
             UserError: its options cannot be worded without the record.
@@ -75,8 +75,12 @@ class Answerer:
         options = None
         if wording.options is not None and self.evaluation.ranks:
             check_option_template(wording.target_template, wording.options.answer or "")
-            options = options_of_all(examples)
+            options = self.options_of(examples)
         return self.answer_encoded(sources, split, options)
+
+    def options_of(self, examples: Sequence[Example]) -> list[tuple[str, ...]] | None:
+        """The worded options of each example where they are scored and nothing is written, else None."""
+        return options_of_all(examples) if self.evaluation.ranks else None
 
     def answer_encoded(
         self, sources: Sequence[list[int]], split: str, options: Sequence[Sequence[str]] | None = None
@@ -166,10 +170,17 @@ class Answerer:
         return [rows[best(scores).candidate] for rows, scores in zip(candidates, scored, strict=True)]
 
     def choose_options(self, encoded: Encoded, options: Sequence[Sequence[str]]) -> list[Answer]:
-        """Of each input the option that its drawn warmups make likeliest; without warmups, the likeliest."""
-        end = self.backbone.tokenizer.eos_token_id
-        rows = [[[*text_ids(self.backbone.tokenizer, option), end] for option in own] for own in options]
-        warmups = None if self.limits.warmup is None else self.draw(encoded, self.evaluation.num_warmups)
+        """Of each input the option that its warmups make likeliest; without warmups, the likeliest.
+
+        Several warmups are drawn; one is greedy, by beam or drawn, as for an answer that is written.
+        """
+        rows = [self.option_rows(own) for own in options]
+        warmups = None
+        if self.limits.warmup is not None and self.evaluation.num_warmups > 1:
+            warmups = self.draw(encoded, self.evaluation.num_warmups)
+        elif self.limits.warmup is not None:
+            written = [[row] for row in self.write_warmups(encoded)]
+            warmups = as_written(written, self.limits.warmup, self.backbone.tokenizer.pad_token_id)
         scored = score_candidates(self.backbone, encoded, warmups, rows, self._prefix)
         choices = [best(scores) for scores in scored]
         if warmups is None:
@@ -178,6 +189,11 @@ class Answerer:
             Answer(self._text(drawn[choice.warmup]), own[choice.candidate])
             for drawn, own, choice in zip(_token_rows(warmups), options, choices, strict=True)
         ]
+
+    def option_rows(self, options: Sequence[str]) -> list[list[int]]:
+        """The tokens of each worded option, with the `</s>` behind it."""
+        tokenizer = self.backbone.tokenizer
+        return [[*text_ids(tokenizer, option), tokenizer.eos_token_id] for option in options]
 
     def draw(self, encoded: Encoded, count: int) -> Warmups:
         """`count` warmups per input; more of them begin with those of a smaller `count`."""

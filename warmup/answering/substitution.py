@@ -16,7 +16,7 @@ import torch
 
 from warmup.answering.answerer import Answerer, encoded_batches
 from warmup.answering.marginal import score_candidates
-from warmup.data.examples import Example
+from warmup.data.examples import Example, options_of_all
 from warmup.methods.sampling import as_written
 from warmup.models.backbone import Backbone
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
@@ -64,6 +64,8 @@ def substitute_warmups(answerer: Answerer, examples: Sequence[Example]) -> Subst
         if len(own) == 1:
             del warmups["shuffled"]
         predictions, nats = _answer_given(answerer, warmups, sources, references)
+        if answerer.evaluation.answer_by == "likelihood" and (options := options_of_all(examples)):
+            predictions = _chosen_given(answerer, warmups, sources, options)
     tokens = sum(map(len, references))
 
     def answers_given(kind: str) -> AnswersGiven:
@@ -124,6 +126,26 @@ def _answer_given(
             for kind, logprob in zip(warmups, scores[0].tolist(), strict=True):
                 nats[kind] -= logprob
     return predictions, nats
+
+
+def _chosen_given(
+    answerer: Answerer,
+    warmups: dict[str, Sequence[list[int]]],
+    sources: list[list[int]],
+    options: Sequence[Sequence[str]],
+) -> dict[str, list[str]]:
+    """For each kind of warmup the likeliest option of each source behind it."""
+    backbone, size = answerer.backbone, answerer.evaluation.batch_size
+    assert answerer.limits.warmup is not None
+    chosen_of = {kind: [""] * len(sources) for kind in warmups}
+    for chosen, encoded in encoded_batches(backbone, sources, size, "options after substituted warmups", True):
+        of_each = [[rows[index] for rows in warmups.values()] for index in chosen]
+        written = as_written(of_each, answerer.limits.warmup, backbone.tokenizer.pad_token_id)
+        rows = [answerer.option_rows(options[index]) for index in chosen]
+        for index, scores in zip(chosen, score_candidates(backbone, encoded, written, rows), strict=True):
+            for kind, place in zip(warmups, scores.argmax(0).tolist(), strict=True):
+                chosen_of[kind][index] = options[index][place]
+    return chosen_of
 
 
 def other_inputs(count: int) -> list[int]:

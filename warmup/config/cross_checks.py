@@ -80,6 +80,8 @@ def _check_averaged_adapters(config: Config) -> None:
 
 def _check_ranked_options(config: Config) -> None:
     answer = config.task.options.answer
+    if answer is None and config.evaluation.answer_by == "likelihood" and config.run in ("all", "train", "evaluate"):
+        raise wrong_value("evaluation.answer_by", "likelihood", "generation for a task without options, as this one is")
     if answer is not None and config.evaluation.ranks and config.run in ("all", "evaluate"):
         check_option_template(config.task.target_template, answer)
 

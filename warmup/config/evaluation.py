@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from warmup.config.fields import number
+from warmup.config.fields import choice, number
 from warmup.errors import UserError, wrong_value
 
 
@@ -20,6 +20,7 @@ class EvaluationConfig:
     num_warmups: int = number(1, 1, 256)  # M; above 1 they are drawn, and their marginal likelihood picks the answer
     # M of a model without warmups; above 1 they are the greedy target and M - 1 drawn ones, and the likeliest is taken
     num_candidates: int = number(1, 1, 256)
+    answer_by: str = choice("generation", "generation", "likelihood")  # of a question with options: write, or choose
     substituted_examples: int = number(500, 0)  # of the test set, the first; answered again given other warmups
     length_penalty: float = number(1.0, -10.0, 10.0)
     min_new_tokens: int = number(0, 0)  # of the target, before it may end
@@ -33,7 +34,7 @@ class EvaluationConfig:
     @property
     def ranks(self) -> bool:
         """Whether a model's answer is the best of several, and so a question's options are scored."""
-        return self.num_warmups > 1 or self.num_candidates > 1
+        return self.num_warmups > 1 or self.num_candidates > 1 or self.answer_by == "likelihood"
 
     @property
     def generation_signature(self) -> str:

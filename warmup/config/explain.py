@@ -40,7 +40,7 @@ def explain_composition(arguments: Sequence[str], multirun: bool, error: Excepti
         return explained
     except Exception:  # whatever else is wrong, Hydra's message is better than a failure to explain it
         pass
-    if isinstance(error, RecursionError):
+    if isinstance(error, RecursionError) or "Recursive interpolation" in str(error):
         referring = [text for text in arguments if "${" in text]
         return UserError(
             f"a value refers to itself by way of ${{...}}: {', '.join(referring) or 'see the files of conf'}"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from omegaconf import MISSING
 
-from warmup.config.fields import number
+from warmup.config.fields import choice, number
 from warmup.config.groups import task_names
 from warmup.config.hub_splits import HubSplits
 from warmup.config.languages import resolve_language
-from warmup.config.templates import record_fields
+from warmup.config.templates import record_fields, template_fields
 from warmup.errors import UserError, nearest, wrong_value
 
 if TYPE_CHECKING:
@@ -30,11 +30,15 @@ class OptionsConfig:
         answer: the record's field with the right one: a label, or its place, counted from 0.
         labels: what prompts and answers call the options, in their order; a question must have as many. None: A, B,
             C, ..., as many as each question has options.
+        template: how the prompt shows each option, one behind the other.
+        answer_with: whether a target names an option by its label or by its text.
     """
 
     field: str | None = None
     answer: str | None = None
     labels: list[str] | None = None
+    template: str = "{label}) {text} "
+    answer_with: str = choice("label", "label", "text")
 
     def check(self, target_fields: list[str]) -> None:
         """See that the labels tell options apart, and that the target (made of `target_fields`) has the answer.
@@ -58,6 +62,10 @@ class OptionsConfig:
             if not FEWEST_OPTIONS <= len(set(stripped)) == len(stripped) <= MOST_OPTIONS or "" in stripped:
                 raise wrong_value("task.options.labels", list(self.labels), allowed)
             self.labels = stripped
+        if sorted(template_fields(self.template)) != ["label", "text"]:
+            raise wrong_value("task.options.template", self.template, "a text with {label} and {text} in it")
+        if self.answer_with == "text" and self.field is None:
+            raise wrong_value("task.options.answer_with", "text", "label where task.options.field is null: no texts")
         if self.answer not in target_fields:
             allowed = f"a field of task.target_template: {', '.join(target_fields)}"
             raise wrong_value("task.options.answer", self.answer, allowed, nearest(self.answer, target_fields))

@@ -57,7 +57,11 @@ def record_fields(key: str, template: str) -> list[str]:
     Raises:
         UserError: a template that cannot be read, or one that says the same for every record.
     """
-    names = [name for name in template_fields(template) if name not in LANGUAGE_PLACEHOLDERS]
+    try:
+        found = template_fields(template)
+    except UserError as error:
+        raise UserError(f"{key}: {error}") from error
+    names = [name for name in found if name not in LANGUAGE_PLACEHOLDERS]
     if not names:
         raise wrong_value(key, template, "a text with a field of the records in it, such as '{source}'")
     return names
@@ -70,5 +74,6 @@ def check_option_template(template: str, answer: str) -> None:
         UserError: `template`, the value of task.target_template, holds another field of the record than `answer`.
     """
     if record_fields("task.target_template", template) != [answer]:
-        allowed = f"a text with {{{answer}}} as its only field, since evaluation.num_warmups above 1 scores each answer"
+        reason = "since evaluation.answer_by=likelihood and evaluation.num_warmups above 1 score each answer"
+        allowed = f"a text with {{{answer}}} as its only field, {reason}"
         raise wrong_value("task.target_template", template, allowed)

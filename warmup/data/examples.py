@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from warmup.config.languages import language_name
@@ -25,6 +26,8 @@ class Example:
     prompt: str  # the worded source, which the model reads
     target: str | None  # the worded target; None where the data has no references
     options: tuple[str, ...] | None = None  # the worded targets that there are to choose from, where there are
+    # where in the prompt the text stands that may be cut at a length limit: that of the longest field but the options
+    cuttable: tuple[int, int] | None = None
 
 
 def options_of_all(examples: Sequence[Example]) -> list[tuple[str, ...]] | None:
@@ -78,7 +81,8 @@ class Wording:
     def options_field(self) -> str | None:
         """The record's field with the options, where they are read: the prompt shows them, or their number is free."""
         options = self.options
-        if options is None or (options.labels is not None and options.field not in self.source_fields):
+        shown = options is not None and (options.field in self.source_fields or options.answer_with == "text")
+        if options is None or (options.labels is not None and not shown):
             return None
         return options.field
 
@@ -103,17 +107,24 @@ class Wording:
         fields = self.record_fields(with_target)
         texts = {name: self._text(record, name, options, where) for name in fields if name in self._worded_fields}
         prompt = self._worded(self.source_template, self.source_fields, texts, where, "source")
+        cuttable = self._cuttable(texts)
         target = self._worded(self.target_template, self.target_fields, texts, where, "target") if with_target else None
         first = self.source_fields[0]
         source = texts[first] if len(self.source_fields) == 1 else prompt
-        return Example(source, prompt, target, None if options is None else self.option_targets(options.labels))
+        answers = None if options is None else self.option_targets(self._answers(options))
+        return Example(source, prompt, target, answers, cuttable)
+
+    def _answers(self, options: Options) -> tuple[str, ...]:
+        """What a target calls each option."""
+        return options.texts if self.options is not None and self.options.answer_with == "text" else options.labels
 
     def option_targets(self, labels: tuple[str, ...] | None = None) -> tuple[str, ...] | None:
         """The worded target of each label, by default the task's own; None where the target says more than the answer.
 
         None too for a task without options, and for one whose questions each have a number of their own.
         """
-        labels = labels or (tuple(self.options.labels) if self.options and self.options.labels else None)
+        fixed = self.options is not None and self.options.labels and self.options.answer_with == "label"
+        labels = labels or (tuple(self.options.labels or ()) if self.options and fixed else None)
         if self.options is None or labels is None or self.target_fields != [self.options.answer]:
             return None
         worded = (
@@ -142,6 +153,23 @@ class Wording:
             raise EmptyText(f"{where}: the {side} is empty: no text in {' or '.join(own)}")
         return template.format(**{name: texts[name].strip() for name in fields}).strip()
 
+    def _cuttable(self, texts: Mapping[str, str]) -> tuple[int, int] | None:
+        """Where the longest field but the options stands in the prompt; None where there is no other."""
+        fields = [name for name in self.source_fields if not self._is_choice(name)]
+        if not fields:
+            return None
+        longest = max(fields, key=lambda name: len(texts[name].strip()))
+        names = {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
+        values = names | {name: texts[name].strip() for name in self.source_fields}
+        before = ""
+        for literal, name, _, _ in Formatter().parse(self.source_template):
+            before += literal
+            if name == longest:
+                break
+            before += values[name] if name else ""
+        start = len(before.lstrip())  # as the prompt is stripped
+        return start, start + len(values[longest])
+
     def _is_choice(self, name: str) -> bool:
         return self.options is not None and name in (self.options.field, self.options.answer)
 
@@ -149,7 +177,11 @@ class Wording:
         value = _field_value(record, name, where)
         if options is None or not self._is_choice(name):
             return text_of(value, f"{where}: field '{name}'")
-        return options.worded() if name == self.options_field else options.label_of(value, f"{where}, {name}")
+        assert self.options is not None
+        if name == self.options_field:
+            return options.worded(self.options.template)
+        label = options.label_of(value, f"{where}, {name}")
+        return self._answers(options)[options.labels.index(label)]
 
 
 def _field_value(record: Mapping[str, Any], name: str, where: str) -> Any:

@@ -56,9 +56,10 @@ class Options:
                 raise UserError(f"{where}: option {label} is empty")
         return cls(labels, worded, given_labels)
 
-    def worded(self) -> str:
-        """`A) ... B) ... C) ...`."""
-        return " ".join(f"{label}) {text}" for label, text in zip(self.labels, self.texts, strict=True))
+    def worded(self, template: str) -> str:
+        """`A) ... B) ... C) ...`, each as `template` says."""
+        pairs = zip(self.labels, self.texts, strict=True)
+        return "".join(template.format(label=label, text=text) for label, text in pairs).strip()
 
     def label_of(self, answer: Any, where: str) -> str:
         """The label of the option that a record names as its answer.

@@ -19,7 +19,8 @@ from torch import Tensor
 from warmup.methods.sampling import NEVER
 from warmup.models.sharpening import Sharpening
 
-MOST_LOGITS = 2**26  # that exist at a time: 256 MB in float32
+MOST_LOGITS = 2**26  # that are made at a time: 256 MB in float32
+KEPT_CHUNKS = 2  # so many of them may stay for the backward pass, where one input alone fills more than one
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def weigh(
 def totals_of(states: Tensor, layer: OutputLayer, positions: Positions) -> Totals:
     """The totals [B, G / B] alone."""
     chunks = _Chunks(states, layer, positions)
-    return _joined([chunks.read(group)[0] for group in chunks.groups()])
+    return _joined([chunks.read(group, keep=False)[0] for group in chunks.groups()])
 
 
 class _Weighed(torch.autograd.Function):
@@ -141,7 +142,7 @@ class _Chunk:
     normaliser: Tensor  # [n]
     entropy: Tensor  # [drawn]
     smoothing_loss: Tensor | None  # [] where labels are smoothed
-    logits: Tensor | None  # [n, V], where the chunk is the only one
+    logits: Tensor | None  # [n, V], where the group fills no more than `KEPT_CHUNKS`
 
 
 class _Chunks:
@@ -203,8 +204,8 @@ class _Chunks:
             return self.forbidden
         return self.forbidden[self.positions.sequences[rows] // self.positions.sequences_per_input]
 
-    def read(self, group: _Group) -> tuple[Totals, list[_Chunk]]:
-        """The totals [b, G / B] of a group of inputs; its logits are kept where they all fit."""
+    def read(self, group: _Group, keep: bool = True) -> tuple[Totals, list[_Chunk]]:
+        """The totals [b, G / B] of a group of inputs; its logits are kept where they fill few chunks."""
         inputs, per_input = group.last_input - group.first_input, self.positions.sequences_per_input
         shape = (3, inputs * per_input)
         sums = torch.zeros(shape, dtype=self.wide, device=self.states.device)
@@ -221,8 +222,8 @@ class _Chunks:
             sums[0].index_add_(0, sequences[drawn:], logprob[drawn:])
             sums[1].index_add_(0, sequences[:drawn], logprob[:drawn])
             sums[2].index_add_(0, sequences[:drawn], entropy)
-            whole = len(rows) == len(group.order)
-            kept.append(_Chunk(rows, drawn, normaliser, entropy, smoothing_loss, logits if whole else None))
+            stays = keep and len(group.order) <= KEPT_CHUNKS * self.most_rows
+            kept.append(_Chunk(rows, drawn, normaliser, entropy, smoothing_loss, logits if stays else None))
         return Totals(*sums.view(3, inputs, per_input)), kept
 
     def backward(

@@ -22,10 +22,11 @@ def dev_scores_of(config: Config, model: AnsweringModel, examples: Sequence[Exam
     targets = encode_targets(model.backbone, examples, model.settings.limits.target, "validation")
     quick = dataclasses.replace(config.evaluation, num_warmups=1, num_candidates=1)
     answerer = Answerer(model.backbone, model.settings.limits, quick, config.seed)
+    options = answerer.options_of(examples)
     samples = config.method.num_samples if isinstance(config.method, WarmupMethod) else 1
 
     def dev_scores() -> dict[str, float]:
-        answers, _ = answerer.answer_encoded(sources, "validation")
+        answers, _ = answerer.answer_encoded(sources, "validation", options)
         settings = ScoringSettings(config.task.target_language)
         evaluation = score_answers(answers, examples, dev_metrics(config), settings)
         scores = {name: score.value for name, score in evaluation.scores.items()}

@@ -80,11 +80,12 @@ class Score:
 
 @dataclass(frozen=True)
 class ScoreKind:
-    """A number that a metric gives: its name in configurations and records, and as papers write it."""
+    """A number that a metric gives: its name in configurations and records, as papers write it, and where it ends."""
 
     name: str
     title: str
     larger_is_better: bool = True
+    limits: tuple[float | None, float | None] = (0, 100)
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,15 @@ class SufficientStatistics:
     Attributes:
         terms: [examples, statistics].
         score_of: maps sums [..., statistics] to scores [...], in percent.
-        sacrebleu: its own metric, where sacrebleu has the score: then its own `PairedTest` gives the p values.
-        exact: whether the only term is 0 or 100, and the score their mean: then there is an exact test too.
+        sacrebleu: its own metric, where sacrebleu has the score: the paired tests are then those of its `PairedTest`.
+        is_mean: whether the score is the mean of the only term: then scipy tests it.
+        exact: whether that term is 0 or 100: then there is an exact test too.
     """
 
     terms: Array
     score_of: Callable[[Array], Array]
     sacrebleu: Any = None
+    is_mean: bool = False
     exact: bool = False
 
 
@@ -109,7 +112,8 @@ def mean_of_examples(values: Sequence[float], exact: bool = False) -> Sufficient
     import numpy as np
 
     n = len(values)
-    return SufficientStatistics(np.array(values, dtype=float)[:, None], lambda sums: sums[..., 0] / n, exact=exact)
+    terms = np.array(values, dtype=float)[:, None]
+    return SufficientStatistics(terms, lambda sums: sums[..., 0] / n, is_mean=True, exact=exact)
 
 
 class Metric(ABC):

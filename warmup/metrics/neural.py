@@ -32,7 +32,7 @@ class Comet(Metric):
     """COMET (Rei et al. 2022), the mean over examples; its own scale is about 0 to 1, and is given times 100."""
 
     name = "comet"
-    scores = (ScoreKind("comet", "COMET"),)
+    scores = (ScoreKind("comet", "COMET", limits=(None, None)),)
     tasks = ("translation",)
     package = "unbabel-comet"
     needs_sources = True
@@ -66,7 +66,7 @@ class BertScore(Metric):
     """
 
     name = "bertscore"
-    scores = (ScoreKind("bertscore", "BERTScore"),)
+    scores = (ScoreKind("bertscore", "BERTScore", limits=(None, 100)),)
     tasks = ("translation", "summarization")
     package = "bert-score"
     loads_model = True

@@ -13,6 +13,7 @@ import regex
 from warmup.config.languages import resolve_language
 from warmup.metrics.metric import Metric, Score, ScoreKind, ScoringSettings, SufficientStatistics, Texts
 from warmup.metrics.rouge import READS, legibility
+from warmup.metrics.sacrebleu_sums import bleu_of_sums, chrf_of_sums, ter_of_sums
 
 if TYPE_CHECKING:
     from warmup.metrics.metric import Array
@@ -36,6 +37,11 @@ class SacrebleuMetric(Metric):
     def scorer(self, target_language: str | None) -> Any:
         """sacrebleu's own metric for references in that language, by code or name."""
 
+    @staticmethod
+    @abstractmethod
+    def of_sums(sums: Array) -> Array:
+        """The score in percent [...] of sums over examples [..., statistics], equal to sacrebleu's."""
+
     def score(self, texts: Texts, settings: ScoringSettings) -> dict[str, Score] | str:
         """Raises UserError: no language is called so."""
         scorer = self.scorer(settings.target_language)
@@ -48,13 +54,7 @@ class SacrebleuMetric(Metric):
 
         scorer = self.scorer(settings.target_language)
         terms = scorer._extract_corpus_statistics(texts.predictions, [texts.references])
-
-        def corpus_score(sums: Array) -> Array:
-            rows = sums.reshape(-1, sums.shape[-1])
-            values = [scorer._compute_score_from_stats(list(row)).score for row in rows]
-            return np.array(values).reshape(sums.shape[:-1])
-
-        return SufficientStatistics(np.array(terms, dtype=float), corpus_score, sacrebleu=scorer)
+        return SufficientStatistics(np.array(terms, dtype=float), self.of_sums, sacrebleu=scorer)
 
     def example_scores(self, score: str, texts: Texts, settings: ScoringSettings) -> list[float]:
         """sacrebleu's sentence score."""
@@ -76,6 +76,8 @@ class Bleu(SacrebleuMetric):
         from sacrebleu.metrics.bleu import BLEU
 
         return BLEU(tokenize=bleu_tokenizer(target_language))
+
+    of_sums = staticmethod(bleu_of_sums)
 
     def note(self, references: Sequence[str], settings: ScoringSettings) -> str:
         """What BLEU's tokenizer makes of these references, where it is not words."""
@@ -99,12 +101,14 @@ class ChrF(SacrebleuMetric):
 
         return CHRF(word_order=2)
 
+    of_sums = staticmethod(chrf_of_sums)
+
 
 class Ter(SacrebleuMetric):
     """Translation edit rate (Snover et al. 2006): edits and shifts per word of the references; smaller is better."""
 
     name = "ter"
-    scores = (ScoreKind("ter", "TER", larger_is_better=False),)
+    scores = (ScoreKind("ter", "TER", larger_is_better=False, limits=(0, None)),)
     tasks = ("translation",)
 
     def scorer(self, target_language: str | None) -> Any:
@@ -113,6 +117,8 @@ class Ter(SacrebleuMetric):
 
         characters = _over_characters(target_language)
         return TER(normalized=characters, asian_support=characters)
+
+    of_sums = staticmethod(ter_of_sums)
 
     def note(self, references: Sequence[str], settings: ScoringSettings) -> str:
         """Where it takes a sentence for a word."""

@@ -37,6 +37,12 @@ def score_title(score: str) -> str:
     return score if kind is None else kind.title + ("" if kind.larger_is_better else " ↓")
 
 
+def score_limits(score: str) -> tuple[float | None, float | None]:
+    """The least and the largest value that a score can have; None where there is none, or nobody knows."""
+    kind = score_kinds().get(score)
+    return (None, None) if kind is None else kind.limits
+
+
 def score_order(score: str) -> tuple[int, str]:
     """A sorting key: the registry's order, unknown scores last."""
     names = list(score_kinds())

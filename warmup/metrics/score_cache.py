@@ -1,4 +1,4 @@
-"""Scores of neural metrics, kept by content: the same texts under the same signature are scored once per user.
+"""Scores and tests that take long, kept by content: the same texts under the same signature are scored once per user.
 
 Files lie in `$XDG_CACHE_HOME/warmup-generations`, `~/.cache/warmup-generations` where that is not set. The cache only
 saves time: one that cannot be read is computed anew, one that cannot be written is done without.
@@ -13,11 +13,13 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 from warmup.errors import UserError
 from warmup.files import read_json, remove_unfinished, write_json
 
 log = logging.getLogger(__name__)
+Kept = TypeVar("Kept")
 
 
 def cached_scores(
@@ -30,34 +32,53 @@ def cached_scores(
         signature: everything beside the texts that the scores depend on: library, model and its version, settings.
         texts: parallel lists, e.g. predictions and references; there is one score per example.
     """
-    digest = hashlib.sha256(json.dumps([signature, *map(list, texts)]).encode()).hexdigest()
-    path = cache_folder() / f"{digest}.json"
-    kept = _kept_scores(path, len(texts[0]))
-    if kept is not None:
-        log.info("%s was computed before for these texts; its %d scores come from %s", metric, len(kept), path)
+
+    def read(record: Any) -> list[float]:
+        kept = [float(score) for score in record["scores"]]
+        if len(kept) != len(texts[0]) or not all(map(math.isfinite, kept)):
+            raise ValueError(f"{len(kept)} scores, of {len(texts[0])} examples, or one that is no number")
         return kept
-    scores = compute()
+
+    def written(scores: list[float]) -> dict[str, Any]:
+        return {"signature": signature, "scores": scores}
+
+    return cached_record(metric, [signature, *map(list, texts)], compute, written, read)
+
+
+def cached_record(
+    what: str,
+    content: Any,
+    compute: Callable[[], Kept],
+    written: Callable[[Kept], dict[str, Any]],
+    read: Callable[[Any], Kept],
+) -> Kept:
+    """A record, from the cache where it has it, else from `compute`, and then kept.
+
+    Args:
+        what: what the log calls it.
+        content: JSON values, all that the record depends on.
+        written: the record as JSON values.
+        read: the record of these again; it raises KeyError, TypeError or ValueError for whatever else a file may hold.
+    """
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    path = cache_folder() / f"{digest}.json"
+    if path.is_file():
+        try:
+            kept = read(read_json(path))
+            log.info("%s: computed before for the same content; it comes from %s", what, path)
+            return kept
+        except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
+            log.warning("what is kept of %s in %s cannot be read and is computed anew: %s", what, path, error)
+    record = compute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         remove_unfinished(path.parent)
-        write_json(path, {"signature": signature, "scores": scores})
+        write_json(path, written(record))
     except (UserError, OSError, ValueError) as error:  # a full or read-only disk; NaN
-        log.warning("%s is not kept for the next time: %s", metric, error)
-    return scores
+        log.warning("%s: not kept for the next time: %s", what, error)
+    return record
 
 
 def cache_folder() -> Path:
     """Where the scores are kept, as the XDG Base Directory Specification says."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")) / "warmup-generations"
-
-
-def _kept_scores(path: Path, n: int) -> list[float] | None:
-    """The scores in a file; None unless it holds `n` numbers, whatever else it may hold."""
-    if not path.is_file():
-        return None
-    try:
-        scores = [float(score) for score in read_json(path)["scores"]]
-    except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
-        log.warning("the kept scores in %s cannot be read and are computed anew: %s", path, error)
-        return None
-    return scores if len(scores) == n and all(map(math.isfinite, scores)) else None

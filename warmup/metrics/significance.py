@@ -8,19 +8,20 @@ and these trained models; how much a new seed would change is what the standard 
 - Paired bootstrap (Koehn 2004, EMNLP): examples are drawn with replacement. It also gives the confidence interval.
 - Paired approximate randomisation (Noreen 1989; Riezler & Maxwell 2005): the two systems' answers are swapped or not.
 - Accuracy's exact test: the randomisation test over all swaps instead of a sample of them. With one seed this is the
-  exact McNemar test: a binomial test on the examples that exactly one system has right.
+  exact McNemar test, statsmodels'.
 
-sacrebleu's scores get their p values from its own `PairedTest`; with one seed they are those of the command
+Scores that are means over examples are tested by scipy's `permutation_test` and `bootstrap`. Corpus scores (BLEU,
+chrF++, TER, macro F1) are functions of sums over examples, which are resampled here; those of sacrebleu's scores draw
+what its `PairedTest` draws, and with one seed the p values are those of the command
 `sacrebleu REFERENCES -i SFT WARMUP --paired-bs` (or `--paired-ar`), but for ties: sacrebleu counts only resampled
-differences above the observed one, where a p value is the chance of one at least as large. All other scores share the
-implementation here.
+differences above the observed one, where a p value is the chance of one at least as large.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +36,10 @@ RESAMPLING_SEED = 12345  # sacrebleu's default, so that both implementations dra
 BOOTSTRAP_SAMPLES = 1000  # sacrebleu's defaults too
 RANDOMISATION_TRIALS = 10_000
 LEVEL = 0.05  # of significance; the confidence interval covers 1 - LEVEL
-_ROWS = 250  # resamples at a time: bounds memory at this many times the number of examples
+# Resamples at a time: bounds memory at this many times the number of examples. Of 32, since numpy draws that many bits
+# at once: the parts are then the same draws as all of them together, which are sacrebleu's.
+_ROWS = 256
+_GRID = 1e8  # means are tested over whole multiples of 1 / _GRID: their sums are exact, so that ties are ties
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,20 @@ class PairedComparison:
     seeds: int
     examples: int
     signature: str
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], score: str) -> PairedComparison:
+        """Of the values of `asdict`.
+
+        Raises:
+            TypeError, ValueError: they are not those of a comparison of `score`.
+        """
+        found = cls(**values)
+        numbers = [value for name, value in values.items() if name not in ("score", "signature", "p_exact")]
+        numbers += [] if found.p_exact is None else [found.p_exact]
+        if found.score != score or not isinstance(found.signature, str) or not all(map(math.isfinite, numbers)):
+            raise ValueError(f"no comparison of {score}")
+        return found
 
     @property
     def p_value(self) -> float:
@@ -143,16 +161,14 @@ def compare_systems(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment for many comparisons (Holm 1979), in the order given.
+    """Holm's step-down adjustment for many comparisons (Holm 1979) by statsmodels, in the order given.
 
     Whatever is at most 0.05 after it is significant with a family-wise error rate of at most 0.05, however the
     comparisons depend on each other.
     """
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    from statsmodels.stats.multitest import multipletests
+
+    return [float(p) for p in multipletests(p_values, method="holm")[1]] if len(p_values) else []
 
 
 def _compare(score: str, statistic: SufficientStatistics, baseline: Array, system: Array) -> PairedComparison:
@@ -166,13 +182,20 @@ def _compare(score: str, statistic: SufficientStatistics, baseline: Array, syste
 
     means = [float(seed_mean(table.sum(axis=0))) for table in (first, second)]
     difference = means[1] - means[0]
-    resampled = _bootstrap_differences(first, second, seed_mean)
+    if statistic.is_mean:
+        resampled, p_randomisation = _tests_of_the_mean((second - first).mean(axis=1))
+    else:
+        resampled = _bootstrap_differences(first, second, seed_mean)
+        p_randomisation = _two_sided_p_value(_swapped_differences(first, second, seed_mean), difference)
     if statistic.sacrebleu is None:
         p_bootstrap = _two_sided_p_value(resampled - difference, difference)
-        p_randomisation = _two_sided_p_value(_swapped_differences(first, second, seed_mean), difference)
         signature = f"seed:{RESAMPLING_SEED}|bs:{BOOTSTRAP_SAMPLES}|ar:{RANDOMISATION_TRIALS}"
     else:
-        p_bootstrap, p_randomisation, signature = _sacrebleu_tests(first, second, seed_mean, statistic.sacrebleu)
+        p_bootstrap = _sacrebleu_p_value(resampled, difference)
+        stated = statistic.sacrebleu.get_signature()
+        for name, value in (("seed", RESAMPLING_SEED), ("bs", BOOTSTRAP_SAMPLES), ("ar", RANDOMISATION_TRIALS)):
+            stated.update(name, value)
+        signature = str(stated)
     differing = int((first != second).any(axis=1).sum())
     # 2 ** differing ways to swap, two of which are as extreme as what was seen: no test of so few can say less
     least = min(1.0, 2.0 ** (1 - differing))
@@ -186,11 +209,36 @@ def _compare(score: str, statistic: SufficientStatistics, baseline: Array, syste
         high=float(high),
         p_bootstrap=max(least, p_bootstrap),
         p_randomisation=max(least, p_randomisation),
-        p_exact=_exact_p_value((second - first).sum(axis=1)) if statistic.exact else None,
+        p_exact=_exact_p_value((second - first) / 100) if statistic.exact else None,
         seeds=seeds,
         examples=n,
         signature=f"{signature}|seeds:{seeds}|examples:{n}|ci:{100 * (1 - LEVEL):.0f}% percentile bootstrap",
     )
+
+
+def _tests_of_the_mean(gains: Array) -> tuple[Array, float]:
+    """Means of resampled `gains` [examples], and the p value of their mean when each one's sign is a coin's.
+
+    Both by scipy, whose randomisation test takes all swaps where there are no more of them than trials.
+    """
+    from scipy.stats import bootstrap, permutation_test
+
+    if len(gains) == 1:  # which scipy refuses
+        return np.repeat(gains, BOOTSTRAP_SAMPLES), 1.0
+    drawn = bootstrap(
+        (gains,), np.mean, n_resamples=BOOTSTRAP_SAMPLES, batch=_ROWS, method="percentile", rng=RESAMPLING_SEED
+    )
+    swapped = permutation_test(
+        (np.rint(gains * _GRID),),
+        lambda signed, axis: np.abs(signed.sum(axis=axis)),
+        permutation_type="samples",
+        alternative="greater",  # of absolute sums: two-sided
+        n_resamples=RANDOMISATION_TRIALS,
+        batch=_ROWS,
+        vectorized=True,
+        rng=RESAMPLING_SEED,
+    )
+    return drawn.bootstrap_distribution, float(swapped.pvalue)
 
 
 def _bootstrap_differences(baseline: Array, system: Array, score: Callable[[Array], Array]) -> Array:
@@ -217,8 +265,18 @@ def _swapped_differences(baseline: Array, system: Array, score: Callable[[Array]
 
 def _two_sided_p_value(null_differences: Array, difference: float) -> float:
     """Two-sided: the share at least as far from 0 as `difference`, which itself is counted in (Noreen 1989)."""
-    extreme = int((np.abs(null_differences) >= abs(difference) - _margin(difference)).sum())
+    extreme = int((np.abs(null_differences) > abs(difference) - _margin(difference)).sum())
     return (extreme + 1) / (len(null_differences) + 1)
+
+
+def _sacrebleu_p_value(resampled: Array, difference: float) -> float:
+    """Of the paired bootstrap as sacrebleu has it, ties counted: absolute differences less their mean."""
+    margin = _margin(difference)
+    if abs(difference) <= margin:  # nothing is less extreme than no difference
+        return 1.0
+    distances = np.abs(resampled)
+    extreme = int((distances - distances.mean() > abs(difference) - margin).sum())
+    return (extreme + 1) / (len(resampled) + 1)
 
 
 def _margin(difference: float) -> float:
@@ -226,77 +284,24 @@ def _margin(difference: float) -> float:
     return 1e-9 * max(1.0, abs(difference))
 
 
-def _exact_p_value(differences: Array) -> float:
-    """The randomisation test over all swaps; each example's `differences` [examples] are whole multiples of 100.
+def _exact_p_value(gains: Array) -> float:
+    """The randomisation test over all swaps; `gains` [examples, seeds] are -1, 0 and 1.
 
-    Swapping an example flips its sign, so under the null the sum is one of whole numbers with random signs: for each
-    magnitude a binomial distribution, and their convolution.
+    Swapping an example flips the sign of its sum over seeds, so under the null the total is one of whole numbers with
+    random signs: for each magnitude a binomial distribution, and their convolution. One seed's is McNemar's test.
     """
-    counts = np.rint(differences / 100).astype(int)
+    counts = np.rint(gains.sum(axis=1)).astype(int)
+    if gains.shape[1] == 1:
+        from statsmodels.stats.contingency_tables import mcnemar
+
+        return float(mcnemar([[0, (counts > 0).sum()], [(counts < 0).sum(), 0]], exact=True).pvalue)
+    from scipy.stats import binom
+
     distribution, reach = np.ones(1), 0
     for magnitude in range(1, int(np.abs(counts).max()) + 1):
         n = int((np.abs(counts) == magnitude).sum())
         signs = np.zeros(2 * magnitude * n + 1)
-        signs[:: 2 * magnitude] = _fair_coins(n)
+        signs[:: 2 * magnitude] = binom.pmf(np.arange(n + 1), n, 0.5)
         distribution, reach = np.convolve(distribution, signs), reach + magnitude * n
     totals, total = np.arange(-reach, reach + 1), abs(int(counts.sum()))
     return min(1.0, float(distribution[np.abs(totals) >= total].sum())) if total else 1.0
-
-
-def _fair_coins(n: int) -> list[float]:
-    """The probability of 0 to n heads in n throws."""
-    return [
-        math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2))
-        for k in range(n + 1)
-    ]
-
-
-def _sacrebleu_tests(
-    baseline: Array, system: Array, score: Callable[[Array], Array], metric: Any
-) -> tuple[float, float, str]:
-    """p values of sacrebleu's own paired bootstrap and approximate randomisation, ties counted, and their signature."""
-    from sacrebleu.significance import PairedTest
-
-    difference = float(score(system.sum(axis=0)) - score(baseline.sum(axis=0)))
-    margin = _margin(difference)
-    # sacrebleu counts `>`: with the observed difference a margin smaller, those that equal it are counted too
-    measured = _SeedMean(score, metric, baseline, math.copysign(margin, difference))
-    found: dict[str, Any] = {}
-    for test, samples in (("bs", BOOTSTRAP_SAMPLES), ("ar", RANDOMISATION_TRIALS)):
-        systems: Any = [("baseline", baseline), ("system", system)]
-        metrics: Any = {"score": measured}
-        signatures, results = PairedTest(systems, metrics, None, test, samples)()
-        result: Any = results["score"][1]
-        found[test] = 1.0 if abs(difference) <= margin else result.p_value  # nothing is less extreme than no difference
-    signature = str(signatures["score"]).replace("|ar:", f"|bs:{BOOTSTRAP_SAMPLES}|ar:")
-    return found["bs"], found["ar"], signature
-
-
-@dataclass(frozen=True)
-class _SeedMean:
-    """What sacrebleu's `PairedTest` asks of a metric, for the mean over seeds: its "hypotheses" are tables of terms.
-
-    `nudge` is added to the score of `baseline` as a whole, and to no resampled one.
-    """
-
-    score: Callable[[Array], Array]
-    metric: Any
-    baseline: Array
-    nudge: float
-
-    def _extract_corpus_statistics(self, table: Array, references: None) -> Array:
-        return table
-
-    def _aggregate_and_compute(self, table: Array) -> Any:
-        value = self._compute_score_from_stats(np.asarray(table).sum(axis=0))
-        if table is self.baseline:
-            value.score += self.nudge
-        return value
-
-    def _compute_score_from_stats(self, sums: Array) -> Any:
-        from sacrebleu.metrics.base import Score
-
-        return Score("score", float(self.score(sums)))
-
-    def get_signature(self) -> Any:
-        return self.metric.get_signature()

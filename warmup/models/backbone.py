@@ -38,6 +38,7 @@ class Backbone:
     new_rows: list[int] = field(default_factory=list)  # of the embeddings, that no pretraining has seen
     forced: list[int] = field(default_factory=list)  # tokens that every written target begins with
     adapters: Adapters | None = None  # of LoRA, where the model has any
+    tokens_of: dict[str, torch.Tensor] = field(default_factory=dict)  # [V] true for those of a vocabulary's text
 
     @property
     def separator(self) -> list[int]:
@@ -82,8 +83,10 @@ def never_in_warmups(backbone: Backbone, encoded: Encoded) -> torch.Tensor:
     never, text = backbone.never_in_warmup.to(encoded.ids.device), backbone.sharpening.vocabulary
     if text is None:
         return never
-    listed = torch.zeros_like(never)
-    listed[word_ids(backbone.tokenizer, text.replace(PLACE, " "))] = True
+    if text not in backbone.tokens_of:
+        backbone.tokens_of[text] = torch.zeros_like(backbone.never_in_warmup)
+        backbone.tokens_of[text][word_ids(backbone.tokenizer, text.replace(PLACE, " "))] = True
+    listed = backbone.tokens_of[text].to(never.device)
     if PLACE in text:
         own = torch.zeros(len(encoded.ids), len(never), dtype=torch.long, device=never.device)
         own.scatter_add_(1, encoded.ids, _of_source(backbone, encoded.mask).long())

@@ -181,6 +181,12 @@ class DecoderOnly(Family):
         return state
 
     def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
+        window = getattr(model.config, "sliding_window", None)  # which `generate` counts in columns, padding included
+        if encoded.cache and all(prefix) and settings["num_beams"] == 1 and window is None:
+            ids, mask = left_padded(prefix, model.config.pad_token_id, encoded.ids.device)
+            ids, mask = torch.cat([encoded.ids, ids], dim=1), torch.cat([encoded.mask, mask], dim=1)
+            inputs = {"input_ids": ids, "attention_mask": mask, "past_key_values": source_cache(encoded)}
+            return generated(model, settings, **inputs)[:, ids.shape[1] :].tolist()
         sources = [ids[kept.bool()].tolist() for ids, kept in zip(encoded.ids, encoded.mask, strict=True)]
         rows = [source + row for source, row in zip(sources, prefix, strict=True)]
         ids, mask = left_padded(rows, model.config.pad_token_id, encoded.ids.device)

@@ -158,6 +158,7 @@ class EncoderDecoder(Family):
             beams = padding.repeat_interleave(len(tokens) // len(padding), dim=0)
             return (columns - beams).clamp(min=0)
 
+        known = {"past_key_values": _cache(encoded)} if encoded.cache and settings["num_beams"] == 1 else {}
         with self.placed(model, place):
             output = generated(
                 model,
@@ -166,6 +167,7 @@ class EncoderDecoder(Family):
                 attention_mask=encoded.mask,
                 decoder_input_ids=ids,
                 decoder_attention_mask=mask,
+                **known,
             )
         return output[:, ids.shape[1] :].tolist()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,16 +29,38 @@ class Batch:
 
 
 def encode_sources(backbone: Backbone, examples: Sequence[Example], limit: int, split: str) -> list[list[int]]:
-    """Source token ids of at most `limit` tokens each, the closing token included; a cut is warned of, counted."""
+    """Source token ids of at most `limit` tokens each, the closing token included; a cut is warned of, counted.
+
+    What is cut is the end of the longest field, so that a question behind a long passage stays whole; where the field
+    is the prompt's end, or what is left without it is too long, the end of the prompt.
+    """
     rows, cut = [], 0
     if around := backbone.around_source:
         _check_room(sum(map(len, around)), limit)
     for example in examples:
         text, closing = _source_ids(backbone, example.prompt)
-        cut += len(text) + len(closing) > limit
+        if len(text) + len(closing) > limit:
+            cut += 1
+            text = _shortened(backbone, example, limit) or text
         rows.append(text[: limit - len(closing)] + closing)
     _warn_cut(cut, len(rows), f"{split} sources", "task.max_source_tokens", limit)
     return rows
+
+
+def _shortened(backbone: Backbone, example: Example, limit: int) -> list[int] | None:
+    """The tokens with as much of the text that may be cut as fits; None where that is the end, or nothing fits."""
+    start, end = example.cuttable or (0, len(example.prompt))
+    if end == len(example.prompt):
+        return None
+
+    def with_letters(count: int) -> tuple[list[int], bool]:
+        text = example.prompt[:start] + example.prompt[start : start + count].rstrip() + example.prompt[end:]
+        ids, closing = _source_ids(backbone, text)
+        return ids, len(ids) + len(closing) <= limit
+
+    most = bisect_left(range(end - start + 1), True, key=lambda count: not with_letters(count)[1])
+    ids, fits = with_letters(max(0, most - 1))
+    return ids if fits else None
 
 
 def _source_ids(backbone: Backbone, text: str) -> tuple[list[int], list[int]]:

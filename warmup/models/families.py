@@ -160,7 +160,11 @@ class Family(ABC):
 
     @abstractmethod
     def generate(self, model: Model, encoded: Encoded, prefix: list[list[int]], **settings: Any) -> list[list[int]]:
-        """Continue each source after its `prefix` with `model.generate`; returns the new tokens of each input."""
+        """Continue each source after its `prefix` with `model.generate`; returns the new tokens of each input.
+
+        Keys and values of the sources are taken from `encoded` where it has them, and where `generate` can take them:
+        it would not repeat them for beams.
+        """
 
     def recognition_ids(self, source: list[int], target: list[int], separator_id: int) -> list[int]:
         """A source, its closing token included, that shows the target too: target, separator, source."""

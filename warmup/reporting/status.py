@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from warmup.display import console, visible
 from warmup.runs.records import plain_line
 from warmup.runs.status import RunStatus, Standing, find_statuses
 
@@ -28,13 +28,12 @@ STANDING_COLOURS = {
 
 def show_status(folders: Sequence[Path]) -> None:
     """Print the table; on a terminal, renew it until nothing runs or Ctrl-C."""
-    console = Console(highlight=False)
+    screen = console(soft_wrap=False)
     statuses = find_statuses(folders)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)
-        console.print(_table(statuses))
+    if not screen.is_terminal:
+        console(soft_wrap=False, width=200).print(_table(statuses))
         return
-    with Live(_table(statuses), console=console, auto_refresh=False) as live:
+    with Live(_table(statuses), console=screen, auto_refresh=False) as live:
         while any(status.standing == Standing.RUNNING for status in statuses):
             time.sleep(RENEWED_EVERY)
             statuses = find_statuses(folders)
@@ -52,7 +51,7 @@ def _table(statuses: Sequence[RunStatus]) -> Table:
             Text(plain_line(status.folder)),
             Text(status.standing, STANDING_COLOURS[status.standing]),
             *_progress_cells(status),
-            Text(status.detail),
+            Text(visible(status.detail)),  # Live draws past the guard of the console
         )
     return table
 

@@ -12,10 +12,12 @@ import regex
 from warmup.errors import UserError
 from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.metrics.registry import larger_is_better, metric_of, score_order
+from warmup.metrics.score_cache import cached_scores
+from warmup.metrics.significance import NoExampleScores
 from warmup.runs.comparison import group_runs
 from warmup.runs.finding import Run, newest_runs
 from warmup.runs.metrics_records import SegmentScores
-from warmup.runs.paired_tests import target_language_of
+from warmup.runs.paired_tests import VERSIONS, target_language_of
 from warmup.runs.predictions import Predictions, read_predictions
 
 # A word: letters, marks and digits; in scripts that are written without spaces, a character. JavaScript reads it too.
@@ -144,11 +146,21 @@ def example_scores(run: Run, answers: Predictions) -> tuple[str | None, Sequence
     if metric is None or metric.loads_model:
         return None, None
     texts = Texts(answers.predictions, answers.references, answers.sources)
+    settings = ScoringSettings(target_language_of(run))
+
+    def computed() -> list[float]:
+        found = metric.example_scores(score, texts, settings)
+        if found is None:
+            raise NoExampleScores(score)
+        return found
+
     try:
-        found = metric.example_scores(score, texts, ScoringSettings(target_language_of(run)))
-    except ImportError:
+        if metric.needs_labels:  # quicker than to look it up
+            return score, computed()
+        signature = f"{score} of each example|{settings.target_language}|{VERSIONS}"
+        return score, cached_scores(score, signature, [texts.predictions, texts.references], computed)
+    except (ImportError, NoExampleScores):
         return None, None
-    return (score, found) if found is not None else (None, None)
 
 
 def _stored(run: Run, score: str) -> Sequence[float] | None:

@@ -1,22 +1,27 @@
-"""The significance of each difference between SFT and another method, tested on what both answered."""
+"""The significance of each difference between SFT and another method, tested on what both answered; tests are kept."""
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from importlib.metadata import version
 
 from tqdm import tqdm
 
+from warmup import __version__
 from warmup.errors import UserError
 from warmup.metrics.registry import score_title
+from warmup.metrics.score_cache import cached_record
 from warmup.metrics.significance import NoExampleScores, PairedComparison, TestSet, compare_systems
 from warmup.runs.comparison import Row
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import SegmentScores
 from warmup.runs.predictions import read_predictions
 
+# What the numbers of a kept test depend on beside the answers.
+VERSIONS = [__version__, *(version(package) for package in ("numpy", "scipy", "statsmodels", "sacrebleu"))]
 CLOSE = 0.01  # points: as far as a score of other library versions may lie from the recorded one
 
 
@@ -52,13 +57,17 @@ def _test(row: Row) -> PairedComparison:
     pairs = [[runs[seed] for seed in row.paired_seeds] for runs in by_seed]
     answers = [[read_predictions(run) for run in runs] for runs in pairs]
     baseline_segments, system_segments = (_segments(runs, row.metric) for runs in pairs)
+    test_set = TestSet(answers[0][0].references, target_language_of(pairs[0][0]), answers[0][0].options)
+    segments = (baseline_segments, system_segments) if baseline_segments and system_segments else None
+    baseline, system = ([list(found.predictions) for found in of_method] for of_method in answers)
+    content = [VERSIONS, row.metric, baseline, system, asdict(test_set), segments]
     try:
-        test = compare_systems(
-            row.metric,
-            [found.predictions for found in answers[0]],
-            [found.predictions for found in answers[1]],
-            TestSet(answers[0][0].references, target_language_of(pairs[0][0]), answers[0][0].options),
-            (baseline_segments, system_segments) if baseline_segments and system_segments else None,
+        test = cached_record(
+            f"the paired test of {row.metric}",
+            content,
+            lambda: compare_systems(row.metric, baseline, system, test_set, segments),
+            asdict,
+            lambda kept: PairedComparison.read(kept, row.metric),
         )
     except NoExampleScores as error:
         raise UserError(

@@ -109,7 +109,7 @@ def read_predictions(run: Run) -> Predictions:
     return found
 
 
-@lru_cache(maxsize=1)  # tests and test sets ask for the same run in turn
+@lru_cache(maxsize=8)  # of SFT and warmup three seeds each, whose metrics are tested one after another
 def _unchanged(folder: Path, changed: int) -> Predictions:
     return Predictions.read(folder)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from warmup.config.schema import LoggerConfig
-from warmup.display import say, visible, without_secrets
+from warmup.display import say
 from warmup.runs.finding import TRAINING_STAGES
 from warmup.runs.lock import owner_of
 from warmup.sweeps.jobs import State, SweptJob, typed_overrides
@@ -47,7 +47,7 @@ def print_failures(failed: Mapping[SweptJob, str], jobs: int, again: Sequence[st
     lines = [f"{len(failed)} of {count_jobs(jobs)} failed:"]
     lines += [f"  {job.subdir}: {reason}" for job, reason in failed.items()]
     lines += ["to run just these again (what is done is left as it is):", f"  {PROGRAM} {shlex.join(again)}"]
-    print(visible(without_secrets("\n".join(lines)), keep="\n"), file=sys.stderr, flush=True)
+    say("\n".join(lines), sys.stderr)
 
 
 def arguments_for(jobs: Sequence[SweptJob], config: DictConfig) -> list[str]:

@@ -8,14 +8,13 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from warmup.metrics.registry import score_kinds, score_title
-from warmup.reporting.figures.histories import History, logged_keys, seed_curves
-from warmup.reporting.figures.over_steps import BAND, draw_series, finish_axes, subfigure_rows
+from warmup.metrics.registry import score_kinds, score_limits, score_title
+from warmup.reporting.figures.histories import TARGET_NLL, History, logged_keys, seed_curves, sft_phase
+from warmup.reporting.figures.over_steps import BAND, Ends, draw_series, finish_axes, subfigure_rows
 from warmup.reporting.figures.panels import Panel
 from warmup.reporting.figures.style import WIDTH, add_legend, extra_height, wrapped
 
 MOST_EXPERIMENTS = 5  # in one figure of learning curves: more would not fit a page
-NLL = "target_nll"
 
 
 def learning_curves(panels: Sequence[Panel], histories: Mapping[Path, History]) -> list[Figure]:
@@ -25,13 +24,14 @@ def learning_curves(panels: Sequence[Panel], histories: Mapping[Path, History]) 
     return [_curves_page(page, histories) for page in pages]
 
 
-def _quantities(panel: Panel, histories: Mapping[Path, History]) -> list[tuple[str, str]]:
-    """Log key and axis label of what an experiment logged: its dev score, its NLL."""
+def _quantities(panel: Panel, histories: Mapping[Path, History]) -> list[tuple[str, str, Ends]]:
+    """Log key, axis label and limits of what an experiment logged: its dev score, its NLL."""
     logged = logged_keys(panel.runs, histories)
     stated = [run.selection_metric for run in panel.runs if run.selection_metric]
     score = next((name for name in [*stated, *score_kinds()] if f"eval_{name}" in logged), None)
-    quantities = [(f"eval_{score}", f"dev {score_title(score)}")] if score else []
-    return [*quantities, (NLL, "target NLL\n(nats per token)")] if NLL in logged else quantities
+    quantities = [(f"eval_{score}", f"dev {score_title(score)}", Ends(*score_limits(score)))] if score else []
+    likelihood: list[tuple[str, str, Ends]] = [(TARGET_NLL, "target NLL\n(nats per token)", Ends(0))]
+    return [*quantities, *(likelihood if TARGET_NLL in logged else [])]
 
 
 def _curves_page(panels: Sequence[Panel], histories: Mapping[Path, History]) -> Figure:
@@ -43,12 +43,13 @@ def _curves_page(panels: Sequence[Panel], histories: Mapping[Path, History]) -> 
     for panel, title, part in zip(panels, titles, subfigure_rows(figure, heights), strict=True):
         part.suptitle(title, fontsize=7)
         quantities = _quantities(panel, histories)
-        for axes, (key, label) in zip(part.subplots(1, 2)[: len(quantities)], quantities, strict=True):
+        phases = [end for run in panel.runs if (end := sft_phase(histories[run.folder]))]
+        for axes, (key, label, ends) in zip(part.subplots(1, 2)[: len(quantities)], quantities, strict=True):
             for one in panel.series:
                 banded |= draw_series(axes, seed_curves(one.runs, key, histories), one.label, one.style)
             axes.set_ylabel(label)
             axes.set_xlabel("optimiser step")
-            finish_axes(axes, handles)
+            handles |= finish_axes(axes, ends, phases, name_at_top=key != TARGET_NLL)
         for axes in part.axes[len(quantities) :]:
             axes.remove()
     add_legend(figure, handles, BAND if banded else None)

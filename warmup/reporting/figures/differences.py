@@ -50,9 +50,10 @@ def _forest_page(blocks: Sequence[tuple[str, Sequence[Line]]]) -> Figure:
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     grid = figure.subplots(len(blocks), 1, squeeze=False, sharex=True, height_ratios=sizes)[:, 0]
     handles: dict[str, Any] = {}
+    of_paper = any(line.paper is not None for _, lines in blocks for line in lines)
     for axes, title, (_, lines) in zip(grid, titles, blocks, strict=True):
         axes.set_title(title, loc="left")
-        _draw_differences(axes, lines, handles)
+        _draw_differences(axes, lines, handles, "ours, " if of_paper else "")
         axes.tick_params(labelbottom=axes is grid[-1])
     grid[-1].set_xlabel("warmup minus SFT (points)")
     tested = any(line.row.test for _, lines in blocks for line in lines)
@@ -60,15 +61,15 @@ def _forest_page(blocks: Sequence[tuple[str, Sequence[Line]]]) -> Figure:
     return figure
 
 
-def _draw_differences(axes: Axes, lines: Sequence[Line], handles: dict[str, Any]) -> None:
-    """From the top down; a filled dot is significant, a hollow one is not."""
+def _draw_differences(axes: Axes, lines: Sequence[Line], handles: dict[str, Any], whose: str) -> None:
+    """From the top down; a filled dot is significant, a hollow one is not. `whose` tells ours from the paper's."""
     axes.axvline(0, color="black", linewidth=0.8, zorder=1)
     for height, line in enumerate(lines):
         row = line.row
         assert row.difference is not None
         if row.test:
             axes.plot([row.test.low, row.test.high], [height, height], color=OURS, linewidth=1.2)
-        name = "ours, significant" if line.significant else "ours"
+        name = f"{whose}{'significant' if line.significant else 'not significant'}"
         face = OURS if line.significant else "white"
         (dot,) = axes.plot(row.difference, height, "o", color=OURS, markerfacecolor=face, markersize=4, zorder=3)
         handles.setdefault(name, dot)

@@ -12,10 +12,11 @@ from warmup.reporting.figures.differences import forest_plots
 from warmup.reporting.figures.gauges import gauge_figures
 from warmup.reporting.figures.histories import read_histories
 from warmup.reporting.figures.panels import panels_of
-from warmup.reporting.figures.style import FORMATS, figure_style, write_figure
+from warmup.reporting.figures.style import FORMATS, add_letters, figure_style, write_figure
 from warmup.reporting.figures.tradeoffs import quality_against_cost, quality_against_samples
 from warmup.reporting.tables.layout import Table
 from warmup.runs.finding import Run, newest_runs
+from warmup.runs.short_labels import ShortLabels
 
 FIGURE_TITLES = {
     "learning_curves": "Learning curves of SFT and warmup; bands show the spread over seeds",
@@ -60,6 +61,9 @@ def _figures_by_name(runs: Sequence[Run], tables: Sequence[Table]) -> tuple[dict
         "quality_against_cost": quality_against_cost(panels),
         "warmup_gauges": gauge_figures(panels, histories),
     }
+    legend = ShortLabels(kept).legend
+    for figure in (figure for pages in drawn.values() for figure in pages):
+        add_letters(figure, legend)
     numbered = {name: enumerate(pages, start=1) for name, pages in drawn.items()}
     return {
         name if number == 1 else f"{name}_{number}": figure

@@ -17,22 +17,57 @@ from warmup.errors import UserError
 from warmup.runs.finding import Run
 from warmup.training.results import TrainingHistory
 
+TARGET_NLL = "target_nll"
+LOST = "nll_lost"
 MOST_POINTS = 100  # of a curve: longer ones are averaged over equal spans of steps
 History = list[dict[str, Any]]
 Curve = Mapping[float, float]  # step -> value, in order of steps
 
 
 def read_histories(runs: Sequence[Run]) -> tuple[dict[Path, History], list[str]]:
-    """The history of each run folder, empty where there is none, and a line for each that is broken."""
+    """The history of each run folder, empty where there is none, and a line for each that is broken.
+
+    Dev scores of a warmup run's SFT phase are left out: there it is made to write warmups that it has not learnt, and
+    would fall to 0.
+    """
     histories: dict[Path, History] = {}
     notes = []
     for run in runs:
         try:
-            histories[run.folder] = list(TrainingHistory.read(run.folder).entries)
+            entries = TrainingHistory.read(run.folder).entries
+            histories[run.folder] = _without_sft_scores([_with_differences(entry) for entry in entries])
         except UserError as error:
             histories[run.folder] = []
             notes.append(f"Not drawn: {error}.")
     return histories, notes
+
+
+def sft_phase(history: History) -> float:
+    """The last logged step of the plain SFT that a warmup run began with; 0 without one."""
+    steps = [entry["step"] for entry in history if _is_point(entry, "step") and TARGET_NLL in entry]
+    writing = [entry["step"] for entry in history if _is_point(entry, "step") and any(map(_of_warmups, entry))]
+    return max((step for step in steps if writing and step < min(writing)), default=0)
+
+
+def _of_warmups(key: str) -> bool:
+    return key.startswith("warmup/")
+
+
+def _without_sft_scores(history: History) -> History:
+    end = sft_phase(history)
+    return [entry for entry in history if not (end and _is_dev_score(entry) and entry["step"] <= end)]
+
+
+def _is_dev_score(entry: Mapping[str, Any]) -> bool:
+    return _is_point(entry, "step") and any(key.startswith("eval_") for key in entry)
+
+
+def _with_differences(entry: dict[str, Any]) -> dict[str, Any]:
+    """Also by how much a target is less likely after another input's warmup, and after none, than after its own."""
+    found = {key.rpartition("/")[2]: entry[key] for key in entry if _is_point(entry, key)}
+    own = found.get(f"{TARGET_NLL}_own")
+    kinds = [kind for kind in ("shuffled", "empty") if own is not None and f"{TARGET_NLL}_{kind}" in found]
+    return entry | {f"warmup/{LOST}_{kind}": found[f"{TARGET_NLL}_{kind}"] - own for kind in kinds}
 
 
 def logged_keys(runs: Sequence[Run], histories: Mapping[Path, History]) -> set[str]:

@@ -11,13 +11,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, StrMethodFormatter
 
-from warmup.metrics.registry import score_kinds, score_title
+from warmup.metrics.registry import score_kinds, score_limits, score_title
 from warmup.reporting.figures.panels import Panel, Series
-from warmup.reporting.figures.style import SFT_STYLE, WIDTH, add_legend, extra_height, from_zero, warmup_style, wrapped
+from warmup.reporting.figures.style import (
+    SFT_STYLE,
+    WIDTH,
+    add_legend,
+    extra_height,
+    from_zero,
+    warmup_style,
+    within,
+    wrapped,
+)
 from warmup.runs.finding import Run
 from warmup.runs.short_labels import MOST_LETTERS, in_words, varying
 
-MOST_PANELS = 8  # in one figure, two a row
+MOST_PANELS = 8  # in one figure, two a row; 5 where titles are long, one a row
 BARS = "bars: ± one standard deviation over seeds"
 K_KEY = "method.num_samples"
 UNITS = [("h", 3600), ("min", 60), ("s", 1)]
@@ -34,21 +43,24 @@ def quality_against_cost(panels: Sequence[Panel]) -> list[Figure]:
 
 
 def _pages(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, Any]]) -> list[Figure]:
-    pages = [panels[start : start + MOST_PANELS] for start in range(0, len(panels), MOST_PANELS)]
+    most = 5 if any("…" in wrapped(panel.title, 21) for panel in panels) else MOST_PANELS
+    pages = [panels[start : start + most] for start in range(0, len(panels), most)]
     return [_panels_page(page, draw) for page in pages]
 
 
 def _panels_page(panels: Sequence[Panel], draw: Callable[[Axes, Panel, str], dict[str, Any]]) -> Figure:
-    columns = min(len(panels), 2)
-    rows = math.ceil(len(panels) / 2)
-    titles = [wrapped(panel.title, 44 if columns == 1 else 21) for panel in panels]
-    height = sum(1.6 + extra_height(*titles[start : start + 2]) for start in range(0, len(titles), 2))
+    halves = [wrapped(panel.title, 21) for panel in panels]
+    columns = 1 if len(panels) == 1 or any("…" in title for title in halves) else 2
+    rows = math.ceil(len(panels) / columns)
+    titles = halves if columns == 2 else [wrapped(panel.title, 44) for panel in panels]
+    height = sum(1.6 + extra_height(*titles[start : start + columns]) for start in range(0, len(titles), columns))
     figure = Figure(figsize=(WIDTH, height + 0.2), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False).flatten()
     handles: dict[str, Any] = {}
     for axes, panel, title in zip(grid, panels, titles, strict=False):
         metric = _metric(panel)
         handles |= draw(axes, panel, metric)
+        within(axes, *score_limits(metric))
         axes.set_title(title)
         axes.set_ylabel(f"test {score_title(metric)}")
     for axes in grid[len(panels) :]:

@@ -6,22 +6,25 @@ import ctypes
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
 from tqdm import tqdm
 from transformers import PretrainedConfig
 
 from warmup.models.backbone import Backbone
 from warmup.models.modes import evaluation_mode
 from warmup.studies.benchmark.models import random_backbone
-from warmup.studies.benchmark.steps import ways
+from warmup.studies.benchmark.steps import updates, ways
 from warmup.studies.benchmark.without_values import ZerosInMainMemory
-from warmup.studies.benchmark.workloads import Shape
+from warmup.studies.benchmark.workloads import Shape, Workload
 
 
 def _added_product(_: object, left: torch.Size, right: torch.Size, **__: object) -> int:
@@ -48,6 +51,39 @@ def count_operations(config: PretrainedConfig, shape: Shape, samples: list[int])
     return counted
 
 
+class _BesideProducts(TorchDispatchMode):
+    """Counts calls that are neither matrix products nor mere views, and the elements that they write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = self.elements = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        found = func(*args, **(kwargs or {}))
+        aliases = [part.alias_info for part in func._schema.returns]
+        is_view = any(alias is not None and not alias.is_write for alias in aliases)
+        if not is_view and func.overloadpacket not in {*flop_registry, *IN_PLACE}:
+            self.calls += 1
+            self.elements += sum(part.numel() for part in tree_leaves(found) if isinstance(part, Tensor))
+        return found
+
+
+def elementwise(step: Callable[[], None]) -> tuple[int, int]:
+    """Calls of a step beside its matrix products, and the elements that they write."""
+    with ZerosInMainMemory(), _BesideProducts() as counter:
+        step()
+    return counter.calls, counter.elements
+
+
+def count_elementwise(config: PretrainedConfig, shape: Shape, samples: list[int]) -> dict[str, dict[str, int]]:
+    """What `elementwise` tells of a step by each way but the naive one, on meta tensors: `calls` and `elements`."""
+    found = ways(random_backbone(config, "meta"), shape, samples, with_naive=False)
+    counted = {way.label: elementwise(way.step) for way in found}
+    return {part: {name: pair[i] for name, pair in counted.items()} for i, part in enumerate(("calls", "elements"))}
+
+
 def _naive_step(backbone: Backbone, shape: Shape, rows: int) -> None:
     """The naive step in its parts, since `generate` reads values: `rows` are the sources, repeated."""
     model, family = backbone.model, backbone.family
@@ -64,24 +100,29 @@ def _naive_step(backbone: Backbone, shape: Shape, rows: int) -> None:
     family.logits(model, states).log_softmax(-1).sum().backward()
 
 
-def measure(
-    config: PretrainedConfig, shape: Shape, samples: list[int], device: str, precision: str, repeats: int
-) -> dict[str, Any]:
-    """Median seconds, tokens per second and peak bytes of a step by each way; `precision` as `--precision`."""
-    found = ways(random_backbone(config, device), shape, samples, with_naive=True, mixed=precision == "bfloat16")
+def measure(config: PretrainedConfig, work: Workload, device: str, repeats: int) -> dict[str, Any]:
+    """Median seconds, tokens per second and peak bytes of a step by each way; on CPU seconds of the processor too."""
+    backbone = random_backbone(config, device, dropout=work.as_trained)
+    update = updates(backbone.model) if work.as_trained else None
+    mixed = work.precision == "bfloat16"
+    found = ways(backbone, work.shape, work.samples, with_naive=True, mixed=mixed, update=update)
     seconds: dict[str, list[float]] = {way.label: [] for way in found}
+    busy: dict[str, list[float]] = {way.label: [] for way in found}
     peaks = {way.label: _peak(way.step, device) for way in found}  # the first, untimed run
     for _ in tqdm(range(repeats), desc=f"{config.model_type} on {device}", unit="round", leave=False):
         for way in found:
-            started = time.perf_counter()
+            started, worked = time.perf_counter(), time.process_time()
             way.step()
             if device == "cuda":
                 torch.cuda.synchronize()
             seconds[way.label].append(time.perf_counter() - started)
-    tokens = shape.batch * (shape.source + shape.target)
+            busy[way.label].append(time.process_time() - worked)
+    tokens = work.shape.batch * (work.shape.source + work.shape.target)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
+    processor = {name: statistics.median(values) for name, values in busy.items()}
     return {
         "seconds": medians,
+        **({"cpu_seconds": processor} if device == "cpu" else {}),
         "tokens_per_second": {name: tokens / value for name, value in medians.items()},
         "peak_bytes": peaks,
     }

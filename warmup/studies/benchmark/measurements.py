@@ -11,7 +11,7 @@ import torch
 
 from warmup.files import check_writable, write_json
 from warmup.runs.environment import describe_environment
-from warmup.studies.benchmark.costs import count_operations, measure
+from warmup.studies.benchmark.costs import count_elementwise, count_operations, measure
 from warmup.studies.benchmark.models import read_config
 from warmup.studies.benchmark.workloads import Workload
 
@@ -38,10 +38,12 @@ def measure_workloads(
     for work, config in zip(workloads, configs, strict=True):
         result: dict[str, Any] = {"workload": work.name, "model": work.model, "shape": vars(work.shape)}
         result |= {"samples": work.samples, "device": device, "precision": work.precision}
+        result["as_trained"] = work.as_trained
         if work.counted:
             result["operations"] = count_operations(config, work.shape, work.samples)
+            result["beside_products"] = count_elementwise(config, work.shape, work.samples)
         if work.timed:
-            result |= measure(config, work.shape, work.samples, device, work.precision, repeats)
+            result |= measure(config, work, device, repeats)
         results.append(result)
         write_json(file, report)
         gc.collect()

@@ -61,15 +61,19 @@ def _first_words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
-def random_backbone(config: PretrainedConfig, device: str) -> Backbone:
-    """A float32 model with random weights on `device`: cpu, cuda, or meta (shapes alone)."""
+def random_backbone(config: PretrainedConfig, device: str, dropout: bool = False) -> Backbone:
+    """A float32 model with random weights on `device`: cpu, cuda, or meta (shapes alone).
+
+    `dropout`: as the configuration has it (T5, BART: 0.1; causal models mostly none); else none at all.
+    """
     config = copy.deepcopy(config)
     config.pad_token_id, config.eos_token_id = PAD_ID, END_ID
     family = family_of(config.to_dict(), "the model")
     if family.is_encoder_decoder:
         config.decoder_start_token_id = PAD_ID
-    for rate in (name for name in vars(config) if "drop" in name):
-        setattr(config, rate, 0.0)
+    if not dropout:
+        for rate in (name for name in vars(config) if "drop" in name):
+            setattr(config, rate, 0.0)
     with torch.device(device):
         # on meta tensors nobody can look whether a mask is all ones, as other kinds of attention would
         kind = {"attn_implementation": "eager"} if device == "meta" else {}

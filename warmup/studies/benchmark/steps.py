@@ -27,7 +27,7 @@ from warmup.studies.naive import naive_loss, naive_sample, naive_scores
 
 @dataclass(frozen=True)
 class Way:
-    """One way to make a training step: forward and backward, without the optimiser."""
+    """One way to make a training step."""
 
     name: str
     samples: int  # K; 0 for SFT
@@ -90,10 +90,18 @@ class RandomBatch:
         return naive_loss(scores, warmups, "marginal", "mean", 1.0, 0.001)
 
 
-def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool, mixed: bool = False) -> list[Way]:
+def ways(
+    backbone: Backbone,
+    shape: Shape,
+    samples: list[int],
+    with_naive: bool,
+    mixed: bool = False,
+    update: Callable[[], None] | None = None,
+) -> list[Way]:
     """SFT, ours with each K, `resample`, and the naive computation; on random tokens.
 
-    `mixed`: under bfloat16 autocast. `with_naive` needs a device that holds values.
+    `mixed`: under bfloat16 autocast. `with_naive` needs a device that holds values. `update` comes after each backward
+    pass; without one a step is forward and backward alone.
 
     Raises:
         UserError: the model has fewer positions than a sequence of the shape has tokens.
@@ -102,7 +110,7 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
     if most is not None and longest > most:
         raise UserError(f"the model has {most} positions, and the shape {shape} a sequence of {longest} tokens")
     batch = RandomBatch.of(backbone, shape)
-    step = partial(_step, backbone.model, batch.ids.device.type if mixed else None)
+    step = partial(_step, backbone.model, batch.ids.device.type if mixed else None, update)
     found = [Way("SFT", 0, partial(step, batch.loss_of_sft))]
     for count in samples:
         if with_naive:
@@ -112,9 +120,29 @@ def ways(backbone: Backbone, shape: Shape, samples: list[int], with_naive: bool,
     return found
 
 
-def _step(model: Model, autocast_on: str | None, loss: Callable[[], Tensor]) -> None:
-    """Forward and backward; under bfloat16 autocast where a kind of device is named."""
+def updates(model: Model) -> Callable[[], None]:
+    """What makes the rest of a training step: clipping, and AdamW, whose averages are there from the start.
+
+    The learning rate is 0, so that every way reads the same weights in every round.
+    """
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+
+    def update() -> None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+
+    for part in model.parameters():
+        part.grad = torch.zeros_like(part)
+    update()
+    model.zero_grad(set_to_none=True)
+    return update
+
+
+def _step(model: Model, autocast_on: str | None, update: Callable[[], None] | None, loss: Callable[[], Tensor]) -> None:
+    """Forward, backward and update; under bfloat16 autocast where a kind of device is named."""
     with torch.autocast(autocast_on, torch.bfloat16) if autocast_on else nullcontext():
         value = loss()
     value.backward()
+    if update is not None:
+        update()
     model.zero_grad(set_to_none=True)

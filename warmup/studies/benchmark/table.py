@@ -15,11 +15,15 @@ Values = dict[str, float | None] | None  # of each way; None where it was not as
 def print_table(results: list[dict[str, Any]], console: Console) -> None:
     """Ratios to SFT, a row per way."""
     table = Table(
-        title="Cost of a training step, SFT = 1.00", caption="shape: tokens of source/target/warmup, inputs of a batch"
+        title="Cost of a training step, SFT = 1.00",
+        caption="shape: tokens of source/target/warmup, inputs of a batch\n"
+        "operations: of matrix products, sampling included\n"
+        "a step is forward and backward, without dropout and optimiser;\n"
+        "as trained: with the model's own dropout, gradient clipping and AdamW",
     )
     for name in ("workload", "shape", "way"):
         table.add_column(name)
-    for name in ("operations", "wall-clock", "s/step", "tokens/s", "peak memory", "MB"):
+    for name in ("operations", "wall-clock", "s/step", "CPU time", "tokens/s", "memory", "MB"):
         table.add_column(name, justify="right")
     for result in results:
         shape = Shape(**result["shape"])
@@ -28,6 +32,7 @@ def print_table(results: list[dict[str, Any]], console: Console) -> None:
             head = (result["workload"], f"{shape.source}/{shape.target}/{shape.warmup}, {shape.batch}")
             cells = [_ratio(result.get("operations"), name), _ratio(result.get("seconds"), name)]
             cells += [_scaled(result.get("seconds"), name, "{:.3f}", 1)]
+            cells += [_ratio(result.get("cpu_seconds"), name)]
             cells += [_scaled(result.get("tokens_per_second"), name, "{:,.0f}", 1)]
             cells += [
                 _ratio(result.get("peak_bytes"), name),

@@ -56,14 +56,16 @@ class Workload:
     counted: bool = False
     timed: bool = False
     precision: str = "float32"
+    as_trained: bool = False  # timed with the model's own dropout, gradient clipping and AdamW
 
 
 STANDARD = [
     Workload("T5-base, XSum", "t5_base", Shape(512, 32, 16, 2), [4, 8], counted=True),
     Workload("T5-base, LogiQA", "t5_base", Shape(256, 4, 16, 2), [4, 8], counted=True),
     Workload("Llama-3.2-1B, LogiQA", "llama_3_2_1b", Shape(256, 4, 16, 2), [4, 8], counted=True),
-    Workload("mT5-base, translation", "mt5_base", Shape(40, 40, 16, 2), [4], counted=True),
+    Workload("mT5-base, translation", "mt5_base", Shape(40, 40, 16, 2), [4, 8], counted=True),
     Workload("T5-small, XSum", "t5_small", Shape(512, 32, 16, 4), [4], timed=True),
+    Workload("the same, as trained", "t5_small", Shape(512, 32, 16, 4), [4], timed=True, as_trained=True),
     Workload("mT5-small, translation", "mt5_small", Shape(40, 40, 16, 8), [4], timed=True),
 ]
 ON_GPU = [
