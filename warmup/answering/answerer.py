@@ -46,7 +46,7 @@ class NoRepeatInTarget(NoRepeatNGramLogitsProcessor):
 
 
 # of drawn warmups or candidates in a batch, for each input of `evaluation.batch_size`: fewer and larger steps cost less
-MOST_ROWS = 4
+DRAWS_PER_INPUT = 4
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Answerer:
         answers: dict[int, Answer] = {}
         evaluation = self.evaluation
         draws = evaluation.num_candidates if self.limits.warmup is None else evaluation.num_warmups
-        size = max(1, min(evaluation.batch_size, MOST_ROWS * evaluation.batch_size // draws))
+        size = max(1, min(evaluation.batch_size, DRAWS_PER_INPUT * evaluation.batch_size // draws))
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
             for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):
