@@ -36,6 +36,7 @@ def configuration(*overrides: str) -> Config:
 
 def begin(folder: Path, *overrides: str) -> None:
     """What a run does before it computes anything: its folder is asked, it reads, it writes down what it read."""
+    folder.mkdir(exist_ok=True)
     config = configuration(*overrides)
     refuse_changed_files(folder, config)
     needed = {"all": ("train", "validation", "test"), "train": ("train", "validation"), "evaluate": ("test",)}
@@ -172,6 +173,7 @@ def test_a_folder_of_a_data_set_is_known_by_its_files(tmp_path: Path) -> None:
     words = ["data=hub", "task=translation_de_en", "task.metrics=[bleu]"]
     words += [f"data.{split}.path={folder}" for split in ("train", "validation", "test")]
     config = configuration(*words)
+    (tmp_path / "run").mkdir()
     record_inputs(tmp_path / "run", config, {})
     (folder / "cache-1234.arrow").write_text("cache")
     (folder / ".lock").write_text("")
@@ -216,6 +218,7 @@ def test_what_a_folder_goes_on_with(tmp_path: Path) -> None:
         OmegaConf.to_yaml(composed("run=train", "model=t5_small"), resolve=True)
     )
     tmp_path.joinpath("metrics.json").write_text("{}")
+    tmp_path.joinpath("model").mkdir()  # what the stage train writes last
     for same in (["run=all"], ["run=train", "logger=wandb"], ["runs=elsewhere"]):
         assert finished(tmp_path, composed("model=t5_small", *same))
     for key, other in (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -140,8 +141,16 @@ def test_a_kill_while_saving_leaves_nothing_behind(run: Path, make_backbone, mon
     def kill(*_: object) -> None:
         raise Killed
 
+    rename = os.replace
+
+    def kill_in_place_of_checkpoint(old: Path, new: Path) -> None:  # every file is renamed into place, by the same call
+        kill() if Path(new).name.startswith("checkpoint-") else rename(old, new)
+
     with monkeypatch.context() as patch:
-        patch.setattr(*((manifest, "_contents") if at == "listing" else (manifest.os, "replace")), kill)
+        if at == "listing":
+            patch.setattr(manifest, "_contents", kill)
+        else:
+            patch.setattr(os, "replace", kill_in_place_of_checkpoint)
         with pytest.raises(Killed):
             train(make_backbone, run, SFT, score=scores(3.0), **SHAPE)
     names = [path.name for path in checkpoints(run / "checkpoints")]

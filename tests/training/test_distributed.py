@@ -120,7 +120,8 @@ def fit_sharded(rank: int, folder: str) -> None:
     join_process_group(rank, folder)
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", MASTER_ADDR="unused")
     os.environ.update(MASTER_PORT="0", ACCELERATE_USE_CPU="true", ACCELERATE_USE_FSDP="true")
-    os.environ["FSDP_CPU_RAM_EFFICIENT_LOADING"] = "true"  # as accelerate launch has it
+    # accelerate makes parameters for these on a device that is no CPU
+    os.environ.update(FSDP_CPU_RAM_EFFICIENT_LOADING="false", FSDP_SYNC_MODULE_STATES="false")
     plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
     initialise = AcceleratorState.__init__
 
