@@ -156,7 +156,10 @@ def test_small_chunks_change_nothing(backbone: Backbone, monkeypatch: pytest.Mon
     assert_equals_oracle(backbone, WarmupMethod(num_samples=4, max_warmup_tokens=LIMIT, entropy_coef=0.1))
 
 
-def test_rows_hold_no_more_tokens_than_they_may(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", ["MOST_IN_A_ROW", "MOST_ON_CPU"])
+def test_rows_hold_no_more_tokens_than_they_may(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
     """And several rows teach what one does."""
     sizes, plain = [], type(backbone.family).hidden
 
@@ -165,7 +168,7 @@ def test_rows_hold_no_more_tokens_than_they_may(backbone: Backbone, monkeypatch:
         return plain(self, model, encoded, continuations, mask)
 
     monkeypatch.setattr(type(backbone.family), "hidden", hidden)
-    monkeypatch.setattr(scoring, "MOST_IN_A_ROW", 17)
+    monkeypatch.setattr(scoring, limit, 17)
     assert_equals_oracle(backbone, WarmupMethod(num_samples=5, max_warmup_tokens=LIMIT, entropy_coef=0.1))
     assert len(sizes) > 1 and max(sizes) <= 17
 

@@ -45,6 +45,10 @@ class NoRepeatInTarget(NoRepeatNGramLogitsProcessor):
         return super().__call__(input_ids[:, self.before :], scores)
 
 
+# of drawn warmups or candidates in a batch, for each input of `evaluation.batch_size`: fewer and larger steps cost less
+DRAWS_PER_INPUT = 4
+
+
 @dataclass(frozen=True)
 class Answer:
     """What the model wrote for one source."""
@@ -109,7 +113,7 @@ class Answerer:
         answers: dict[int, Answer] = {}
         evaluation = self.evaluation
         draws = evaluation.num_candidates if self.limits.warmup is None else evaluation.num_warmups
-        size = max(1, evaluation.batch_size // draws)  # a batch has one row per warmup, or candidate
+        size = max(1, min(evaluation.batch_size, DRAWS_PER_INPUT * evaluation.batch_size // draws))
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
             for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):

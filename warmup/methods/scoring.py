@@ -20,6 +20,7 @@ from warmup.models.families import Encoded
 from warmup.models.modes import SharedDropout
 
 MOST_IN_A_ROW = 1024  # tokens: the attention mask grows with their square
+MOST_ON_CPU = 128  # where a call costs little, and what tokens of other continuations cost shows (docs/method.md)
 
 
 @dataclass(frozen=True)
@@ -154,10 +155,11 @@ def _slots(warmups: Warmups) -> tuple[Tensor, Tensor]:
 def _states(
     backbone: Backbone, encoded: Encoded, rows: Continuations, inputs: Tensor, dropout: SharedDropout | None
 ) -> Tensor:
-    """[B', K', L, W] what predicts each token of `inputs` [B'], `MOST_IN_A_ROW` tokens in a row at most."""
+    """[B', K', L, W] what predicts each token of `inputs` [B'], in rows of `MOST_IN_A_ROW` tokens at most."""
     count, length = rows.tokens.shape[1:]
     device = encoded.ids.device
-    at_once = max(1, MOST_IN_A_ROW // length)
+    most = min(MOST_IN_A_ROW, MOST_ON_CPU) if device.type == "cpu" else MOST_IN_A_ROW
+    at_once = max(1, most // length)
     states = []
     for start in range(0, count, at_once):
         tokens, mask = (part[:, start : start + at_once].to(device) for part in (rows.tokens, rows.mask))
