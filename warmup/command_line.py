@@ -237,7 +237,7 @@ def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> Non
     if not multirun:
         _say_what_a_single_run_leaves_out(hydra_config)
     folder = Path(hydra_config.runtime.output_dir)
-    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)  # type: ignore[arg-type]
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     _say_what_begins(config, described(composed), folder)
     from warmup.run import Job, run_stage  # here, so that neither --help nor the first line need wait for torch
 
