@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import copy
 import logging
 import os
 import re
@@ -235,7 +236,8 @@ def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> Non
     multirun = hydra_config.mode == RunMode.MULTIRUN
     if not multirun:
         _say_what_a_single_run_leaves_out(hydra_config)
-    folder, overrides = Path(hydra_config.runtime.output_dir), list(hydra_config.overrides.task)
+    folder = Path(hydra_config.runtime.output_dir)
+    overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     _say_what_begins(config, described(composed), folder)
     from warmup.run import Job, run_stage  # here, so that neither --help nor the first line need wait for torch
 
@@ -282,6 +284,7 @@ class BeforeHydraWrites(Callback):
         _check_hydra(config.hydra)
 
     def on_multirun_start(self, config: DictConfig, **_: object) -> None:
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # what ${hydra:...} in hydra.sweep.dir is read from
         _check_hydra(config.hydra)
 
 

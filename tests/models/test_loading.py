@@ -65,7 +65,7 @@ def test_settings_say_what_a_trained_model_answers_with(tmp_path: Path) -> None:
         ({"limits": None}, "limits is not a JSON object"),
         ({"limits": {"source": 64, "target": 64}}, "limits has no 'warmup'"),
         ({"limits": {"source": "64", "warmup": 8, "target": 64}}, "limits.source is '64'; allowed: int"),
-        ({"limits": {"source": 64, "warmup": 0, "target": 64}}, "limits.warmup is 0; allowed: 1 or more tokens"),
+        ({"limits": {"source": 64, "warmup": 0, "target": 64}}, "limits.warmup is 0; allowed: 1 to 1000000 tokens"),
         ({"limits": {"source": True, "warmup": 8, "target": 64}}, "limits.source is True; allowed: int"),
         ({"limits": {"source": 64, "warmup": 8, "target": 64, "answer": 9}}, "limits has 'answer'; allowed: source"),
         ({"wording": {"task": "translation", "source_template": "{a}"}}, "wording has no 'target_template'"),

@@ -17,6 +17,7 @@ from warmup.errors import UserError, nearest, wrong_value
 if TYPE_CHECKING:
     from warmup.config.facts import Facts
 
+MOST_TOKENS = 1_000_000  # of a source, a warmup or a target
 FEWEST_OPTIONS, MOST_OPTIONS = 2, 26
 
 
@@ -82,8 +83,8 @@ class TaskConfig:
     target_template: str = MISSING
     metrics: list[str] = MISSING
     selection_metric: str = MISSING  # the dev score that picks the best checkpoint
-    max_source_tokens: int = number(MISSING, 4, 1_000_000)
-    max_target_tokens: int = number(MISSING, 2, 1_000_000)
+    max_source_tokens: int = number(MISSING, 4, MOST_TOKENS)
+    max_target_tokens: int = number(MISSING, 2, MOST_TOKENS)
     source_language: str | None = None  # codes or names; a translation needs both
     target_language: str | None = None
     options: OptionsConfig = field(default_factory=OptionsConfig)  # of a task that is answered by choosing one

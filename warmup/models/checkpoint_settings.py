@@ -13,6 +13,7 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from warmup.config.schema import Config, PauseMethod, WarmupMethod
+from warmup.config.task import MOST_TOKENS
 from warmup.data.examples import Wording
 from warmup.errors import UserError, wrong_value
 from warmup.files import read_json, write_json
@@ -79,8 +80,8 @@ class CheckpointSettings:
             )
         limits = _part(Limits, content["limits"], f"{file}: limits")
         for name, limit in vars(limits).items():
-            if limit is not None and limit < 1:
-                raise wrong_value(f"{file}: limits.{name}", limit, "1 or more tokens")
+            if limit is not None and not 1 <= limit <= MOST_TOKENS:
+                raise wrong_value(f"{file}: limits.{name}", limit, f"1 to {MOST_TOKENS} tokens")
         if limits.warmup is not None and limits.pauses is not None:
             raise wrong_value(f"{file}: limits.pauses", limits.pauses, "null beside limits.warmup")
         wording = _part(Wording, _with_options(content["wording"]), f"{file}: wording")

@@ -126,6 +126,7 @@ class GridSweeper(Sweeper):
         INTERRUPTION.folder = f"hydra.sweep.dir={os.path.relpath(folder)}"
         jobs = {job: job.state for job in self.plan(arguments)}
         print_plan(folder, jobs)
+        folder.mkdir(parents=True, exist_ok=True)
         SweepPlan({job.subdir: " ".join(job.overrides) for job in jobs}).write(folder)
         runner = JobRunner(self.hydra_context, self.config)
         for batch in _in_batches([job for job in jobs if jobs[job] != State.DONE], self.max_batch_size):
