@@ -125,7 +125,7 @@ def one_line_errors() -> Iterator[None]:
         say_error(INTERRUPTION.line(stop))
         end_all(stop.status if isinstance(stop, Interrupted) else 130)
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and not HydraConfig.initialized():  # `--help | head` has read enough
+        if isinstance(error, BrokenPipeError) and not INTERRUPTION.folder:  # no run: `--help | head` has read enough
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return
         if ASKED_FOR_TRACEBACK:

@@ -59,6 +59,7 @@ def report(write_run: Write, tmp_path: Path) -> Path:
     write_predictions(sft, [(s, None, p, r) for s, p, r in zip(sources, theirs, right, strict=True)])
     warmups = ["katze, Hund 猫"] * count
     write_predictions(ours, list(zip(sources, warmups, mine, right, strict=True)))
+    (tmp_path / "out").mkdir()
     write_overview([tmp_path / "runs"], tmp_path / "out")
     return tmp_path / "out" / "report.html"
 
@@ -205,6 +206,7 @@ def test_it_works_in_a_browser(report: Path, tmp_path: Path, width: int) -> None
 
 def test_a_run_without_answers_still_gets_its_page(write_run: Write, tmp_path: Path) -> None:
     write_run("sft", 1, 10.0)
+    (tmp_path / "out").mkdir()
     write_overview([tmp_path / "runs"], tmp_path / "out")
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert "10.00" in text and 'id="menu"' not in text
