@@ -28,7 +28,8 @@ RUN = "data.train_size=48 data.validation_size=8 data.test_size=10 trainer.max_s
 RUN += " trainer.logging_steps=1 trainer.lr_warmup_steps=0 task.max_target_tokens=16 device=cpu"
 LAST_STEP = 6
 TIMED = {"seconds", "train_runtime", "training_seconds", "decoding_seconds"}
-COMPARED = ["history.json", "metrics.json", "predictions.jsonl", "segment_scores.json", "training.json"]
+COMPARED = ["history.json", "metrics.json", "predictions.jsonl", "training.json"]
+WHERE_THERE = ["segment_scores.json", "warmup_analysis.json"]
 STEP_OF_POLLING = 0.002  # seconds
 
 
@@ -114,7 +115,7 @@ def without_times(value: Any) -> Any:
 def results(run: Path) -> dict[str, bytes]:
     """What a run ended with, file by file; the order of keys counts."""
     found = {f"model/{path.name}": path.read_bytes() for path in (run / "model").iterdir()}
-    for name in [*COMPARED, *(path.name for path in run.glob("warmup_analysis.json"))]:
+    for name in [*COMPARED, *(name for name in WHERE_THERE if (run / name).exists())]:
         text = (run / name).read_text(encoding="utf-8")
         found[name] = (text if name.endswith("l") else json.dumps(without_times(json.loads(text)))).encode()
     found["left over"] = "\n".join(str(path.relative_to(run)) for path in run.rglob(".*")).encode()
