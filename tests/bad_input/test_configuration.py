@@ -11,8 +11,8 @@ from tests.bad_input.conftest import Refused
 # What is typed, and a part of the line that answers it.
 TYPED = r"""
 seed=range(0,0)                                 | seed
--m seed=range(0,0)                              | seed=range(0,0) has no value
--m seed=1,2 method=range(3,3)                   | range(3,3) has no value
+-m seed=range(0,0)                              | 'seed=range(0,0)' names no value
+-m seed=1,2 method=range(3,3)                   | 'method=range(3,3)' names no value
 -m seed=1,1                                     | seed
 -m seed=foo,2                                   | seed is 'foo'
 -m hydra/launcher=submitit_slurm seed=1,2       | needs SLURM

@@ -84,9 +84,10 @@ class CheckpointSettings:
                 raise wrong_value(f"{file}: limits.{name}", limit, f"1 to {MOST_TOKENS} tokens")
         if limits.warmup is not None and limits.pauses is not None:
             raise wrong_value(f"{file}: limits.pauses", limits.pauses, "null beside limits.warmup")
-        wording = _part(Wording, _with_options(content["wording"]), f"{file}: wording")
-        _check_wording(wording, str(file))
+        wording = _wording(content["wording"], file)
         sequence = _part(SequenceFormat, content.get("sequence", {}), f"{file}: sequence")
+        if not sequence.separator:
+            raise wrong_value(f"{file}: sequence.separator", "", "a text that ends a warmup")
         # versions without the section knew no other distribution than the model's softmax
         sharpening = _part(Sharpening, content.get("sharpening", {}), f"{file}: sharpening")
         if not 0 < sharpening.temperature < float("inf"):
@@ -130,18 +131,20 @@ class CheckpointSettings:
             log.warning("the checkpoint answers as it was trained: %s", "; ".join(other))
 
 
-def _check_wording(wording: Wording, file: str) -> None:
-    """See that records can be worded by it.
+def _wording(content: Any, file: Path) -> Wording:
+    """A wording by which records can be worded.
 
     Raises:
         UserError: naming the file.
     """
     try:
+        wording = _part(Wording, _with_options(content), "wording")
         target_fields, _ = wording.target_fields, wording.source_fields
         if wording.options is not None:
             wording.options.check(target_fields)
     except UserError as error:
-        raise UserError(f"{file}: wording: {error}") from error
+        raise UserError(f"{file}: {error}") from error
+    return wording
 
 
 def _with_options(wording: Any) -> Any:

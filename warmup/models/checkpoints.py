@@ -11,13 +11,14 @@ import torch
 from transformers import AutoConfig, GenerationConfig, PretrainedConfig
 from transformers.utils import cached_file
 
-from warmup.errors import UserError, first_line
+from warmup.errors import UserError, first_line, wrong_value
 from warmup.files import read_json
 from warmup.models.families import Family, Model
 from warmup.models.generation import FILE, neutral_settings, settings_in, without_settings
 from warmup.models.model_types import family_of
 
 log = logging.getLogger(__name__)
+MOST_LAYERS = 10_000
 NAMED = 3  # tensors of each fault
 
 
@@ -53,6 +54,7 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
     family = family_of(raw, name)
     in_config, file = settings_in(raw), _generation_file(name, **where)
     config = AutoConfig.from_pretrained(name, trust_remote_code=False, **where)
+    _check_layers(name, config)
     without_settings(config, in_config)
     config.return_dict = True
     model, info = family.auto.from_pretrained(
@@ -71,6 +73,14 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
     _check_finite(name, model)
     model.generation_config = neutral_settings(model.config)
     return Checkpoint(model, family, _own_settings(name, in_config, file))
+
+
+def _check_layers(name: str, config: PretrainedConfig) -> None:
+    """Refuse what would be built for ever before it could be compared with the weights."""
+    for key in ("num_hidden_layers", "num_decoder_layers", "decoder_layers", "encoder_layers"):
+        layers = getattr(config, key, None)
+        if layers is not None and not (isinstance(layers, int) and 1 <= layers <= MOST_LAYERS):
+            raise wrong_value(f"config.json of {name}: {key}", layers, f"1 to {MOST_LAYERS}")
 
 
 def _own_settings(name: str, in_config: dict[str, Any], file: dict[str, Any] | None) -> OwnSettings:
