@@ -11,8 +11,8 @@ from tests.bad_input.conftest import Refused
 # What is typed, and a part of the line that answers it.
 TYPED = r"""
 seed=range(0,0)                                 | seed
--m seed=range(0,0)                              | 'seed=range(0,0)' names no value
--m seed=1,2 method=range(3,3)                   | 'method=range(3,3)' names no value
+-m seed=range(0,0)                              | seed=range(0,0)' names no value
+-m seed=1,2 method=range(3,3)                   | range(3,3)' names no value
 -m seed=1,1                                     | seed
 -m seed=foo,2                                   | seed is 'foo'
 -m hydra/launcher=submitit_slurm seed=1,2       | needs SLURM
@@ -146,7 +146,7 @@ run=predict checkpoint=x                        | inputs is not set
 run=predict inputs=x                            | checkpoint is not set
 run=evaluate                                    | checkpoint is not set
 run=evaluate checkpoint=nope                    | nope
-run=evaluate checkpoint=./nope                  | there is no checkpoint folder
+run=evaluate checkpoint=./nope                  | checkpoint is './nope'
 run=evaluate checkpoint=outputs/earlier         | is not a model checkpoint
 run=tables runs=nope                            | runs is 'nope'
 run=tables runs=[]                              | runs is []

@@ -136,5 +136,5 @@ def test_a_job_that_its_cluster_takes_back_saves_and_is_handed_in_again(number: 
     log = (run / "train.log").read_text()
     assert log.count("resuming from") == 1 and log.count("trained 60 steps") == 1
     assert (run / "metrics.json").is_file() and not (run / "error.txt").exists()
-    said = "".join(path.read_text() for path in (tmp_path / "s" / ".submitit").rglob("*.err"))
+    said = "".join(path.read_text() for path in (tmp_path / "s" / ".submitit").rglob("*_log.*"))
     assert "Requeued job" in said and "Traceback" not in said
