@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from warmup.models.encoding import IGNORED_LABEL
 from warmup.studies.sums import pretraining
-from warmup.studies.sums.pretraining import SPLITS, pretrain, write_splits
-from warmup.studies.sums.problems import Problem, answer, document, problems, question
+from warmup.studies.sums.pretraining import SPLIT_SIZES, pretrain, write_splits
+from warmup.studies.sums.problems import Summands, answer, document, problems, question
 
 
 def by_hand(text: str) -> list[int]:
@@ -41,9 +41,10 @@ def test_every_document_ends_in_the_right_answer_and_a_fifth_hold_the_steps_to_i
 def test_no_problem_is_in_two_splits(tmp_path: Path) -> None:
     held_out = write_splits(tmp_path, seed=1)
     records = {
-        split: [json.loads(line) for line in (tmp_path / f"{split}.jsonl").read_text().splitlines()] for split in SPLITS
+        split: [json.loads(line) for line in (tmp_path / f"{split}.jsonl").read_text().splitlines()]
+        for split in SPLIT_SIZES
     }
-    assert {split: len(found) for split, found in records.items()} == SPLITS
+    assert {split: len(found) for split, found in records.items()} == SPLIT_SIZES
     sources = [record["source"] for found in records.values() for record in found]
     assert len(set(sources)) == len(sources) == len(held_out)
     assert all(record["target"] == str(by_hand(record["source"])[-1]) for record in records["test"])
@@ -85,7 +86,7 @@ def test_the_first_half_of_pretraining_holds_more_of_the_steps_and_is_read_first
     shares: list[float] = []
     written = pretraining.document
 
-    def watched(problem: Problem, rng: random.Random, worked: float) -> tuple[str, str]:
+    def watched(problem: Summands, rng: random.Random, worked: float) -> tuple[str, str]:
         shares.append(worked)
         return written(problem, rng, worked)
 

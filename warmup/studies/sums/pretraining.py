@@ -21,9 +21,9 @@ from transformers import (
 
 from warmup.files import write_json_lines
 from warmup.models.encoding import IGNORED_LABEL
-from warmup.studies.sums.problems import Problem, answer, document, problems, question
+from warmup.studies.sums.problems import Summands, answer, document, problems, question
 
-SPLITS = {"train": 2000, "validation": 200, "test": 500}
+SPLIT_SIZES = {"train": 2000, "validation": 200, "test": 500}
 END, PADDING = "</s>", "<pad>"
 BATCH = 64
 # The share of documents with the steps to the answer, in the first and in the second half of pretraining. So the model
@@ -31,20 +31,20 @@ BATCH = 64
 WORKED = (0.5, 0.1)
 
 
-def write_splits(folder: Path, seed: int) -> set[Problem]:
+def write_splits(folder: Path, seed: int) -> set[Summands]:
     """Write train.jsonl, validation.jsonl and test.jsonl, no problem twice; returns the problems."""
-    seen: dict[Problem, None] = {}
+    seen: dict[Summands, None] = {}
     drawn = problems(random.Random(seed))
-    while len(seen) < sum(SPLITS.values()):
+    while len(seen) < sum(SPLIT_SIZES.values()):
         seen[next(drawn)] = None
     left = iter(seen)
-    for split, count in SPLITS.items():
+    for split, count in SPLIT_SIZES.items():
         records = [{"source": question(problem), "target": answer(problem)} for problem in islice(left, count)]
         write_json_lines(folder / f"{split}.jsonl", records)
     return set(seen)
 
 
-def pretrain(folder: Path, held_out: set[Problem], steps: int, seed: int) -> None:
+def pretrain(folder: Path, held_out: set[Summands], steps: int, seed: int) -> None:
     """Train a Llama of 0.5 million parameters on `steps` times 64 documents; save it with its tokenizer in `folder`.
 
     The loss is on what follows a question. None of the problems that are `held_out` occurs.

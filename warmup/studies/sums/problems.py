@@ -20,16 +20,16 @@ from warmup.models.sequence_format import AFTER_SOURCE, WORDED_SEPARATOR
 TERMS = 6  # of a sum: too many for a small model to add up in one pass
 DIVISOR = 5
 
-Problem = tuple[int, ...]
+Summands = tuple[int, ...]
 
 
-def running_totals(problem: Problem) -> list[int]:
+def running_totals(problem: Summands) -> list[int]:
     """The remainders of the sums of the first, the first two, ... terms."""
     return [total % DIVISOR for total in itertools.accumulate(problem)]
 
 
 # what is written about a problem that is of no use for its answer, each kind as often as the others
-USELESS: tuple[Callable[[Problem, random.Random], list[int]], ...] = (
+USELESS: tuple[Callable[[Summands, random.Random], list[int]], ...] = (
     lambda problem, rng: list(problem),
     lambda problem, rng: list(problem[::-1]),
     lambda problem, rng: sorted(problem),
@@ -38,23 +38,23 @@ USELESS: tuple[Callable[[Problem, random.Random], list[int]], ...] = (
 )
 
 
-def problems(rng: random.Random) -> Iterator[Problem]:
+def problems(rng: random.Random) -> Iterator[Summands]:
     """Problems without end; the same one may come again."""
     while True:
         yield tuple(rng.choices(range(DIVISOR), k=TERMS))
 
 
-def question(problem: Problem) -> str:
+def question(problem: Summands) -> str:
     """The problem as a model reads it."""
     return f"The sum of {_spaced(problem)} leaves by {DIVISOR} ?"
 
 
-def answer(problem: Problem) -> str:
+def answer(problem: Summands) -> str:
     """The remainder of the problem's sum."""
     return str(sum(problem) % DIVISOR)
 
 
-def document(problem: Problem, rng: random.Random, worked: float) -> tuple[str, str]:
+def document(problem: Summands, rng: random.Random, worked: float) -> tuple[str, str]:
     """A question, and what follows it in the text of pretraining: a remark and the answer.
 
     The remark is the running totals in a share `worked` of the documents.
@@ -63,5 +63,5 @@ def document(problem: Problem, rng: random.Random, worked: float) -> tuple[str, 
     return question(problem), f"{AFTER_SOURCE}{_spaced(remark)}{WORDED_SEPARATOR}{answer(problem)}"
 
 
-def _spaced(terms: Problem | list[int]) -> str:
+def _spaced(terms: Summands | list[int]) -> str:
     return " ".join(map(str, terms))
