@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 
 from tests.sweeps.planning import planned
-from warmup.command_line import prepare
-from warmup.config.groups import CONF
 from warmup.errors import UserError
 from warmup.runs.file_names import RunFile
 from warmup.runs.lock import writing
@@ -23,15 +18,7 @@ from warmup.runs.records import Failure, RunConfiguration
 from warmup.sweeps.jobs import State
 from warmup.sweeps.summary import together
 
-
-@pytest.fixture(autouse=True)
-def hydra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("sys.argv", ["train.py"])
-    prepare()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-    HydraConfig.instance().cfg = None
+pytestmark = pytest.mark.usefixtures("hydra")
 
 
 def names(*words: str) -> list[str]:

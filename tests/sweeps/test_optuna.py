@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from optuna.trial import TrialState
 
 from tests.sweeps.planning import planned
-from warmup.command_line import prepare
-from warmup.config.groups import CONF
 from warmup.errors import UserError
 from warmup.runs.file_names import RunFile
 from warmup.runs.records import RunConfiguration
@@ -24,17 +19,9 @@ from warmup.sweeps.jobs import SweptJob
 from warmup.sweeps.optuna_search import OptunaSweeper, Search, _distribution, import_optuna
 from warmup.training.results import TrainingHistory
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
 RATE = "trainer.learning_rate"
-
-
-@pytest.fixture(autouse=True)
-def hydra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("sys.argv", ["train.py"])
-    prepare()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-    HydraConfig.instance().cfg = None
 
 
 class Runner:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.types import RunMode
 
 from tests.sweeps.planning import planned
-from warmup.command_line import prepare
-from warmup.config.groups import CONF
 from warmup.runs.file_names import RunFile
 from warmup.runs.lock import LOCK_FILE
 from warmup.runs.records import RunConfiguration
@@ -24,17 +20,9 @@ from warmup.sweeps.grid import JobRunner
 from warmup.sweeps.jobs import SweptJob
 from warmup.sweeps.task import Outcome, Result
 
+pytestmark = pytest.mark.usefixtures("hydra")
+
 DEAD = "filelock/2\npid=4194000\nhost=elsewhere\nmode=lease\ntoken=a\nduration=60.0\n"
-
-
-@pytest.fixture(autouse=True)
-def hydra(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr("sys.argv", ["train.py"])
-    prepare()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-    HydraConfig.instance().cfg = None
 
 
 class Launcher:

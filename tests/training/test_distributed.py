@@ -99,11 +99,8 @@ SHARED: dict[str, Any] = {"count": 17, "max_steps": 5, "evaluate_every": 2, "sch
 METHODS = {"sft": SFT, "warmup": WARMUPS}
 
 
-def fit_in_two(rank: int, folder: str) -> None:
-    """Both methods, killed and gone on with; then once more with accumulation."""
-    join_process_group(rank, folder)
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", MASTER_ADDR="unused")
-    os.environ.update(MASTER_PORT="0", ACCELERATE_USE_CPU="true")
+def fit_killed_and_whole(rank: int, folder: str) -> None:
+    """Both methods, each once as a whole, and once gone on with from the second step's checkpoint."""
     for name, method in METHODS.items():
         whole, killed = Path(folder, name), Path(folder, f"{name}_killed")
         train(tiny_backbone, whole, method, **SHARED, batch_size=4, keep_checkpoints=9)
@@ -111,6 +108,14 @@ def fit_in_two(rank: int, folder: str) -> None:
             shutil.copytree(whole / "checkpoints" / "checkpoint-2", killed / "checkpoints" / "checkpoint-2")
         dist.barrier()
         train(tiny_backbone, killed, method, **SHARED, batch_size=4)
+
+
+def fit_in_two(rank: int, folder: str) -> None:
+    """Both methods; then SFT once more with accumulation."""
+    join_process_group(rank, folder)
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), LOCAL_WORLD_SIZE="2", MASTER_ADDR="unused")
+    os.environ.update(MASTER_PORT="0", ACCELERATE_USE_CPU="true")
+    fit_killed_and_whole(rank, folder)
     train(tiny_backbone, Path(folder, "parts"), SFT, **SHARED, batch_size=2, gradient_accumulation_steps=2)
     leave_process_group()
 
@@ -130,14 +135,11 @@ def fit_sharded(rank: int, folder: str) -> None:
         self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, plugin
 
     AcceleratorState.__init__ = with_fsdp
-    for name, method in METHODS.items():
-        whole, killed = Path(folder, name), Path(folder, f"{name}_killed")
-        train(tiny_backbone, whole, method, **SHARED, batch_size=4, keep_checkpoints=9)
-        if rank == 0:
-            shutil.copytree(whole / "checkpoints" / "checkpoint-2", killed / "checkpoints" / "checkpoint-2")
-        dist.barrier()
-        train(tiny_backbone, killed, method, **SHARED, batch_size=4)
-        assert list((whole / "checkpoints" / "checkpoint-5").glob("optimizer_*/*"))  # in parts: it was FSDP
+    fit_killed_and_whole(rank, folder)
+    for name in METHODS:
+        assert list(
+            (Path(folder, name) / "checkpoints" / "checkpoint-5").glob("optimizer_*/*")
+        )  # in parts: it was FSDP
     base = Path(folder, f"base-{rank}")
     with pytest.raises(UserError, match="model.lora.rank is set, and FSDP shards the model"):
         train(lambda architecture, _: adapted(base, architecture), Path(folder, "adapted"), SFT, **SHARED)
