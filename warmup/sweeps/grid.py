@@ -6,7 +6,6 @@ It stands in the place of Hydra's basic sweeper (conf/hydra/sweeper/basic.yaml),
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +25,7 @@ from warmup.runs.lock import Watch, owner_of
 from warmup.runs.records import Failure
 from warmup.runs.sweep_plan import SweepPlan
 from warmup.sweeps.jobs import State, SweptJob, plan_jobs, typed_overrides
-from warmup.sweeps.summary import arguments_for, compare_jobs, count_jobs, print_failures, print_plan
+from warmup.sweeps.summary import arguments_for, count_jobs, end_sweep, print_plan
 from warmup.sweeps.task import Outcome, Result, SweepTask, failure_since
 from warmup.training.interruption import INTERRUPTION
 
@@ -131,13 +130,7 @@ class GridSweeper(Sweeper):
         runner = JobRunner(self.hydra_context, self.config)
         for batch in _in_batches([job for job in jobs if jobs[job] != State.DONE], self.max_batch_size):
             runner.run(batch)
-        try:
-            compare_jobs([*jobs], folder, self.config)
-        finally:
-            if runner.failed:
-                print_failures(runner.failed, len(jobs), arguments_for([*runner.failed], self.config))
-        if runner.failed:
-            sys.exit(1)
+        end_sweep([*jobs], runner.failed, folder, self.config, arguments_for([*runner.failed], self.config))
         say(f"{folder}: {count_jobs(len(jobs))} done")
 
     def plan(self, arguments: list[str]) -> list[SweptJob]:

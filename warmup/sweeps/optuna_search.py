@@ -25,7 +25,7 @@ from warmup.runs.lock import writing
 from warmup.runs.sweep_plan import SweepPlan
 from warmup.sweeps.grid import JobRunner
 from warmup.sweeps.jobs import SweptJob, plan_jobs
-from warmup.sweeps.summary import compare_jobs, print_failures
+from warmup.sweeps.summary import end_sweep
 from warmup.training.interruption import INTERRUPTION
 from warmup.training.results import TrainingHistory
 
@@ -62,13 +62,7 @@ class OptunaSweeper(Sweeper):
             runner = JobRunner(self.hydra_context, self.config)
             search = Search(study, runner, lambda params: self._plan([*fixed, *params])[0], folder)
             search.run(self.trials, self.n_jobs, space)
-        try:
-            compare_jobs([*search.jobs.values()], folder, self.config)
-        finally:
-            if runner.failed:
-                print_failures(runner.failed, len(search.jobs), sys.argv[1:])
-        if runner.failed:
-            sys.exit(1)
+        end_sweep([*search.jobs.values()], runner.failed, folder, self.config, sys.argv[1:])
         values = " ".join(f"{key}={value}" for key, value in study.best_params.items())
         say(f"best of {search.tried} trials, dev {job.config.task.selection_metric} {study.best_value:.4g}: {values}")
 

@@ -88,3 +88,16 @@ def compare_jobs(jobs: Sequence[SweptJob], folder: Path, config: DictConfig) -> 
         assert isinstance(logger, LoggerConfig)
         compare(scored, folder, logger)
         say(NEXT_STEPS.format(folder=folder))
+
+
+def end_sweep(
+    jobs: Sequence[SweptJob], failed: Mapping[SweptJob, str], folder: Path, config: DictConfig, again: Sequence[str]
+) -> None:
+    """Compare the jobs and say what failed; exits with 1 if anything did. `again`: the arguments that run just that."""
+    try:
+        compare_jobs(jobs, folder, config)
+    finally:
+        if failed:
+            print_failures(failed, len(jobs), again)
+    if failed:
+        sys.exit(1)
