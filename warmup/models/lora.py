@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from warmup.config.schema import LoraConfig
 from warmup.errors import UserError, nearest, wrong_value
 from warmup.models.families import Model
+from warmup.models.size import count_weights
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"  # PEFT's own name
 EMBEDDINGS = ("shared", "embed_tokens")  # what the models of our families call them
@@ -101,8 +102,7 @@ def add_adapters(model: Model, config: LoraConfig, new_rows: list[int], base: st
         revision=revision,
     )
     adapters = inject(model, settings)
-    trained = [part for part in model.parameters() if part.requires_grad]
-    count, total = (sum(part.numel() for part in parts) for parts in (trained, model.parameters()))
+    total, count = count_weights(model)
     log.info(
         "LoRA of rank %d in %s: %s of %s parameters are trained (%.2g%%), %d new embedding among them",
         config.rank,

@@ -1,4 +1,4 @@
-"""What a fresh model takes in memory, told before it is built: counted without one value of it being there."""
+"""How many weights a model has; what a fresh one takes in memory, told before one value of it is there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import torch
+from torch import nn
 from transformers import PretrainedConfig
 
 from warmup.config.schema import ModelConfig
@@ -40,10 +41,16 @@ def check_memory(size: ModelConfig, family: Family, config_of: Callable[[int], P
     log.info("%s: training it takes at least %s with AdamW", words, with_adamw)
 
 
+def count_weights(model: nn.Module) -> tuple[int, int]:
+    """How many weights a model has, and how many of them are trained."""
+    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
+
+
 def _parameters(family: Family, config: PretrainedConfig) -> int:
     with torch.random.fork_rng(devices=[]), torch.device("meta"):
         model = family.auto.from_config(config)
-    return sum(weight.numel() for weight in model.parameters())
+    return count_weights(model)[0]
 
 
 def _memory() -> int:

@@ -14,6 +14,7 @@ from transformers.integrations import get_reporting_integration_callbacks
 
 from warmup.config.schema import Config, LoggerConfig
 from warmup.models.families import Model
+from warmup.models.size import count_weights
 from warmup.runs.file_names import RunFile
 from warmup.runs.finding import find_runs
 from warmup.runs.labels import labels_of
@@ -22,7 +23,7 @@ from warmup.runs.predictions import Predictions
 from warmup.tracking.best_effort import best_effort
 from warmup.tracking.identity import Identity
 from warmup.tracking.mlflow_run import mlflow_run
-from warmup.tracking.training_callback import TrackedTraining, model_facts
+from warmup.tracking.training_callback import TrackedTraining
 from warmup.tracking.wandb_callback import WandbCallback
 from warmup.tracking.wandb_results import log_figures, log_files, log_results
 from warmup.tracking.wandb_run import wandb_run
@@ -64,7 +65,7 @@ class Trackers:
 
     def _say_what_is_trained(self, model: Model) -> None:
         """How large the model is; its configuration too where the Trainer's callback does not say it."""
-        facts = model_facts(model)
+        facts = dict(zip(("parameters", "trained_parameters"), count_weights(model), strict=True))
         if self.wandb:
             with best_effort("wandb", "log model"):
                 config = json.loads(model.config.to_json_string(use_diff=False))

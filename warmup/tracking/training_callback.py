@@ -75,9 +75,3 @@ def peak_memory() -> float:
         return torch.cuda.max_memory_allocated() / 1e9
     units = 1 if sys.platform == "darwin" else 1024  # which is what Linux counts in
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * units / 1e9
-
-
-def model_facts(model: Model) -> dict[str, int]:
-    """How many weights a model has, and how many of them are trained."""
-    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
-    return {"parameters": sum(n for n, _ in sizes), "trained_parameters": sum(n for n, trained in sizes if trained)}

@@ -23,6 +23,7 @@ from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
 from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
+from warmup.models.size import count_weights
 from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, aside, has_ended, last_checkpoint, read_state
 from warmup.training.duration import SayDuration
@@ -109,8 +110,7 @@ def fit(
 
 def say_what_is_trained(job: TrainingJob) -> None:
     """How much is learnt from, what learns, and where: before the first bar."""
-    weights = list(job.backbone.model.parameters())
-    count, trained = (sum(w.numel() for w in part) for part in (weights, [w for w in weights if w.requires_grad]))
+    count, trained = count_weights(job.backbone.model)
     log.info(
         "%s examples; %s parameters%s; %s, %s",
         f"{len(job.examples):,}",
