@@ -56,17 +56,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, template: str) -
     `template` is what it puts around a text that it is called on, as the family's published tokenizers do: T5 ends a
     text with `</s>`, Llama begins it with `<s>`, BART does both.
     """
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=max(vocabulary_size, len(alphabet) + len(SPECIAL_TOKENS)),
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer = train_byte_level_bpe(texts, vocabulary_size, SPECIAL_TOKENS, add_prefix_space=True)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
     )
@@ -79,3 +69,24 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, template: str) -
         clean_up_tokenization_spaces=False,
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+def train_byte_level_bpe(
+    texts: Iterable[str], vocabulary_size: int, special_tokens: list[str], add_prefix_space: bool
+) -> Tokenizer:
+    """A tokenizer of all bytes and of what is frequent in `texts`, `vocabulary_size` tokens at most where that is enough.
+
+    `add_prefix_space`: whether a text's first word is spelt as one within a text.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=add_prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=max(vocabulary_size, len(alphabet) + len(special_tokens)),
+        special_tokens=special_tokens,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer

@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 
 from datasets import Dataset
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     DataCollatorForSeq2Seq,
     LlamaConfig,
@@ -21,6 +20,7 @@ from transformers import (
 
 from warmup.files import write_json_lines
 from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.tokenizers import train_byte_level_bpe
 from warmup.studies.sums.problems import Summands, answer, document, problems, question
 
 SPLIT_SIZES = {"train": 2000, "validation": 200, "test": 500}
@@ -101,12 +101,5 @@ def _row(tokenizer: PreTrainedTokenizerFast, source: str, rest: str) -> dict[str
 
 def _tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
     """Byte-level BPE of at most 400 tokens: a digit is one."""
-    model = Tokenizer(models.BPE())
-    model.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    model.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    how = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=[PADDING, END], initial_alphabet=alphabet, show_progress=False
-    )
-    model.train_from_iterator(texts, how)
+    model = train_byte_level_bpe(texts, 400, [PADDING, END], add_prefix_space=False)
     return PreTrainedTokenizerFast(tokenizer_object=model, eos_token=END, pad_token=PADDING)
