@@ -20,7 +20,7 @@ demo: $(INSTALLED)  ## all three tasks with both methods on toy data, two to fou
 
 # SMOLLM2=FOLDER names a copy of the model on disk, BABI=FOLDER the data; without SMOLLM2 it comes from the hub.
 study: $(INSTALLED)  ## docs/study.md in small: the sums, then bAbI 15 with SmolLM2 (20 steps each), seed 1
-	@test -e outputs/sums/model/config.json || OMP_NUM_THREADS=2 $(VENV_PYTHON) scripts/sums.py outputs/sums
+	@test -e outputs/sums/model/tokenizer.json || OMP_NUM_THREADS=2 $(VENV_PYTHON) scripts/sums.py outputs/sums
 	@OMP_NUM_THREADS=2 $(VENV_PYTHON) scripts/train.py -m experiment=study_sums seed=1
 	@OMP_NUM_THREADS=2 $(VENV_PYTHON) scripts/train.py -m experiment=study_babi seed=1 trainer.max_steps=20 trainer.evaluate_every=20 \
 	    data.max_validation_examples=50 data.max_test_examples=100 evaluation.substituted_examples=50

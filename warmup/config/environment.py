@@ -15,8 +15,13 @@ from warmup.errors import wrong_value
 
 # Texts that a model is saved with, and needs to answer again: they cannot be written as anything else.
 SAVED_WITH_MODEL = (
-    *("task.source_template", "task.target_template", "task.source_language", "task.target_language"),
-    *("task.options", "model.separator", "model.after_source"),
+    "task.source_template",
+    "task.target_template",
+    "task.source_language",
+    "task.target_language",
+    "task.options",
+    "model.separator",
+    "model.after_source",
 )
 _READS = [0]  # of the environment so far, by which it is told whether a value came from there
 

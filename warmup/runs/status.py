@@ -14,6 +14,8 @@ from warmup.runs.records import Failure, RunConfiguration, plain_line
 from warmup.runs.sweep_plan import PLAN_FILE, SweepPlan
 from warmup.training.results import LiveProgress
 
+MARKS_OF_A_RUN = (RunFile.CONFIG.value, RunFile.FAILURE.value, LOCK_FILE)
+
 
 class Standing(StrEnum):
     """Of one run."""
@@ -39,16 +41,13 @@ def find_statuses(folders: Sequence[Path]) -> list[RunStatus]:
     """All runs in `folders` and below, and the jobs of their sweeps that have not begun; those under way come first."""
     found: dict[Path, RunStatus] = {}
     for folder in folders:
-        for run in sorted({path.parent for name in _MARKS for path in folder.rglob(name)}):
+        for run in sorted({path.parent for name in MARKS_OF_A_RUN for path in folder.rglob(name)}):
             if (run / PLAN_FILE).exists():  # a sweep's own folder
                 continue
             found.setdefault(run.resolve(), _status_of(run))
         for run in _planned(folder):
             found.setdefault(run.resolve(), RunStatus(run, Standing.WAITING))
     return sorted(found.values(), key=lambda status: [*Standing].index(status.standing))
-
-
-_MARKS = (RunFile.CONFIG.value, RunFile.FAILURE.value, LOCK_FILE)
 
 
 def _planned(folder: Path) -> Iterator[Path]:

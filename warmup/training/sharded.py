@@ -57,7 +57,7 @@ class PlainModel:
         sharded, self.backbone.model = self.backbone.model, self.copy
         load_weights(self.backbone, folder)
         self.backbone.model = sharded
-        tied = set(self.copy.state_dict()) & {name for name, _ in self.copy.named_parameters(remove_duplicate=False)}
-        tied -= {name for name, _ in self.copy.named_parameters()}  # torch loads a weight by its first name alone
+        every, first = (dict(self.copy.named_parameters(remove_duplicate=again)) for again in (False, True))
+        tied = every.keys() - first.keys()  # torch loads a weight by its first name alone
         state = {f"{PREFIX}{name}": value for name, value in self.copy.state_dict().items() if name not in tied}
         set_model_state_dict(wrapped, state, options=StateDictOptions(full_state_dict=True, strict=False))
