@@ -74,7 +74,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary_size: int, template: str) -
 def train_byte_level_bpe(
     texts: Iterable[str], vocabulary_size: int, special_tokens: list[str], add_prefix_space: bool
 ) -> Tokenizer:
-    """A tokenizer of all bytes and of what is frequent in `texts`, `vocabulary_size` tokens at most where that is enough.
+    """A tokenizer of all bytes and of what is frequent in `texts`, up to `vocabulary_size` tokens.
 
     `add_prefix_space`: whether a text's first word is spelt as one within a text.
     """
