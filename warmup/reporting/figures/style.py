@@ -176,6 +176,17 @@ def write_figure(figure: Figure, path: Path) -> list[Path]:
         picture = io.BytesIO()
         figure.savefig(picture, format=suffix[1:], dpi=300, metadata=metadata)
         file = path.with_name(path.name + suffix)
-        write_bytes(file, picture.getvalue())
+        write_bytes(file, _with_numbered_ids(picture.getvalue()))
         written.append(file)
     return written
+
+
+def _with_numbered_ids(picture: bytes) -> bytes:
+    """An SVG whose hashed identifiers are numbers, in the order in which they stand there; a PNG as it is.
+
+    matplotlib hashes all digits of a place, of which the layout solver's last ones differ from process to process.
+    """
+    hashed = dict.fromkeys(re.findall(rb'id="([mp][0-9a-f]{10})"', picture))
+    for number, name in enumerate(hashed):
+        picture = picture.replace(name, b"%c%010d" % (name[0], number))
+    return picture
