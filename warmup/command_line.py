@@ -40,7 +40,7 @@ from warmup.runs.file_names import RunFile, last_file
 from warmup.runs.folder import finished, remove_if_nothing_was_done
 from warmup.runs.inputs import refuse_changed_files
 from warmup.runs.labels import labels_of
-from warmup.runs.lock import writing
+from warmup.runs.lock import FolderTaken, writing
 from warmup.runs.records import Failure, RunConfiguration
 from warmup.training.interruption import INTERRUPTION, Interrupted
 from warmup.training.processes import end_all, give_way, is_launched, is_main_process, leave_process_group
@@ -213,6 +213,8 @@ def carry_out(composed: DictConfig, wanted: Callable[[], bool] = lambda: True) -
                     _say_that_it_is_done(folder, config, multirun)
                 else:
                     _begin(config, composed, hydra_config)
+    except FolderTaken:
+        raise  # the log, empty or not, is the other process's as well
     except Exception:
         if log_is_new and not ours:
             log_file.unlink(missing_ok=True)

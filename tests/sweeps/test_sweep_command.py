@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.test_train_command import ROOT, TINY, command
-from warmup.runs.lock import owner_of
+from warmup.runs.lock import owner_of, writing
 
 SFT = [*TINY, "method=sft"]
 SLOW = [word for word in SFT if not word.startswith("trainer.")] + [
@@ -119,6 +119,16 @@ def test_the_children_of_a_killed_parent_end_and_leave_their_jobs_to_the_next(tm
     assert len(record) == 2
     shown = command("run=status", f"runs={tmp_path}/s", f"hydra.run.dir={tmp_path}/status")
     assert "2 running" in shown.stdout or "2 stopped" in shown.stdout
+
+
+def test_a_log_that_another_process_has_just_begun_stays(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "train.log").touch()
+    with writing(run):
+        second = command(*SFT, f"hydra.run.dir={run}")
+        assert second.returncode == 2 and f"is written by process {os.getpid()} on " in second.stderr
+        assert (run / "train.log").is_file()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
