@@ -15,7 +15,9 @@ def config_groups(own_folders: Sequence[Path] = ()) -> dict[str, list[str]]:
     """Each configuration group and its choices: those of the `conf` folder, and the user's own (`--config-dir`)."""
     folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "hydra"]
     return {
-        folder.name: sorted({file.stem for root in (CONF, *own_folders) for file in (root / folder.name).glob("*.yaml")})
+        folder.name: sorted(
+            {file.stem for root in (CONF, *own_folders) for file in (root / folder.name).glob("*.yaml")}
+        )
         for folder in folders
     }
 
