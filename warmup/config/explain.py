@@ -6,6 +6,7 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.fields import range_in_words
+from warmup.config.further_arguments import KEY as ARGUMENTS
+from warmup.config.further_arguments import REFUSED
 from warmup.config.groups import CONF, config_groups
 from warmup.errors import UserError, nearest, wrong_value
 
@@ -106,9 +109,15 @@ def _compose(overrides: list[str]) -> DictConfig:
 
 
 def _check_override(override: Override, base: DictConfig, groups: dict[str, list[str]]) -> None:
-    key = override.key_or_group
+    key, value = override.key_or_group, override.value()
     known = list(_keys(base))
+    if isinstance(value, dict) and key in known and OmegaConf.is_dict(OmegaConf.select(base, key)):
+        for name, inner in value.items():  # a section given as a mapping: each of its keys
+            _check_override(replace(override, key_or_group=f"{key}.{name}", _value=inner), base, groups)
+        return
     if key not in known:
+        if key.startswith(f"{ARGUMENTS}.") and (reason := REFUSED.get(key.rpartition(".")[2])):
+            raise UserError(f"{key} is not passed on: {reason}")
         parent, _, name = key.rpartition(".")
         if parent in known and parent.endswith("fields"):
             raise UserError(f"{key}: write the whole mapping, as '{parent}={{{name}: COLUMN}}'")
@@ -120,9 +129,9 @@ def _check_override(override: Override, base: DictConfig, groups: dict[str, list
     if override.is_delete():
         raise UserError(f"{override.input_line!r}: a key of the configuration cannot be deleted, only set")
     try:
-        OmegaConf.update(base, key, override.value())
+        OmegaConf.update(base, key, value)
     except (OmegaConfBaseException, ValueError) as error:
-        raise wrong_value(key, override.value(), _allowed_in_words(key, base)) from error
+        raise wrong_value(key, value, _allowed_in_words(key, base)) from error
 
 
 def _choice_with_key(key: str, groups: dict[str, list[str]]) -> str:

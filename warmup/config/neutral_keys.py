@@ -25,6 +25,15 @@ NEUTRAL_KEYS = {
     "evaluation.substituted_examples": "how many examples are answered again given other warmups, beside the scores",
     "trainer.logging_steps": "how often the history is written",
     "trainer.keep_checkpoints": "how many checkpoints stay on the disk; the best one always does",
+    "trainer.arguments.torch_empty_cache_steps": "when memory is handed back",
+    **{
+        f"trainer.arguments.{name}": "how batches get from where they are made to where they are computed"
+        for name in (
+            *(f"dataloader_{part}" for part in ("num_workers", "prefetch_factor", "persistent_workers", "pin_memory")),
+            *(f"ddp_{part}" for part in ("backend", "bucket_cap_mb", "broadcast_buffers")),
+            *(f"ddp_{part}" for part in ("find_unused_parameters", "timeout")),
+        )
+    },
 }
 # A begun folder goes on with another value of these. The others write other files, so they need another folder.
 RESUMABLE_KEYS = ("logger", "runs")

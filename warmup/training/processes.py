@@ -98,7 +98,16 @@ def quiet_libraries() -> None:
 
     transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="mtime may not be reliable")  # said at every checkpoint
-    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib", "sacrebleu"):
+    for library in (
+        "huggingface_hub",
+        "datasets",
+        "fsspec",
+        "urllib3",
+        "httpx",
+        "matplotlib",
+        "sacrebleu",
+        "torch._dynamo",
+    ):
         logging.getLogger(library).setLevel(logging.ERROR)
     if not is_main_process():
         logging.getLogger().setLevel(logging.ERROR)
