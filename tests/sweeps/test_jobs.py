@@ -99,7 +99,7 @@ def test_how_a_job_stands_is_read_off_its_folder(tmp_path: Path) -> None:
     assert job.standing == Standing.FAILED
     (job.folder / RunFile.METRICS).write_text("{}")
     assert job.standing == Standing.DONE
-    with pytest.raises(UserError, match="another 'trainer'"):
+    with pytest.raises(UserError, match="another 'trainer.logging_steps'"):
         planned("seed=1", "trainer.logging_steps=3", f"hydra.sweep.dir={tmp_path}")[0].standing  # noqa: B018
 
 
