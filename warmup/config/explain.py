@@ -7,6 +7,7 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -26,16 +27,22 @@ from warmup.errors import UserError, nearest, wrong_value
 TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def explain_composition(arguments: Sequence[str], multirun: bool, error: Exception) -> UserError:
-    """The first wrong one of the command line's overrides; Hydra's own words when it is none of them."""
+def explain_composition(
+    arguments: Sequence[str], multirun: bool, error: Exception, config_dir: str | None = None
+) -> UserError:
+    """The first wrong one of the command line's overrides; Hydra's own words when it is none of them.
+
+    `config_dir`: the user's own choices, as `--config-dir` names them.
+    """
     try:
         overrides = [single for text in arguments for single in _single_overrides(text, multirun)]
-        groups = config_groups()
+        own = _own_folders(overrides, config_dir)
+        groups = config_groups(own)
         for override in overrides:
             if override.key_or_group in groups:
                 _check_choice(override, groups)
         choices = [o.input_line or "" for o in overrides if o.key_or_group in groups and not o.is_delete()]
-        base = _compose(choices)
+        base = _compose([f"hydra.searchpath={[f'file://{folder}' for folder in own]}", *choices])
         for override in overrides:
             if override.key_or_group not in groups and not override.key_or_group.startswith("hydra"):
                 _check_override(override, base, groups)
@@ -50,6 +57,14 @@ def explain_composition(arguments: Sequence[str], multirun: bool, error: Excepti
         )
     words = [str(error), str(error.__cause__ or "")]
     return UserError(" ".join(part for part in words if part))
+
+
+def _own_folders(overrides: Sequence[Override], config_dir: str | None) -> list[Path]:
+    """Where Hydra looks for choices besides `conf`: `--config-dir`, and the folders of `hydra.searchpath`."""
+    values = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
+    given = [str(text) for value in values if isinstance(value, list) for text in value]
+    folders = [*([config_dir] if config_dir else []), *given]
+    return [Path(text.removeprefix("file://")).resolve() for text in folders if not text.startswith("pkg://")]
 
 
 def _single_overrides(text: str, multirun: bool) -> Iterator[Override]:
