@@ -21,7 +21,7 @@ class ModelConfig:
     pretrained: str | None = None  # hub name or folder; None builds a fresh model from the values below
     revision: str | None = None
     attention: str | None = choice(None, "eager", "sdpa", "flash_attention_2")  # None: as transformers chooses
-    load_in_4bit: bool = False  # the frozen weights that LoRA's adapters stand beside
+    load_in_4bit: bool | None = None  # the frozen weights that LoRA's adapters stand beside
     # What stands around source and target, of a pretrained model (docs/models.md). None: its chat template where it has
     # one; a line end after the source; "\nAnswer:\n" after the warmup of a causal model, `<sep>` after that of others.
     chat_template: bool | None = None

@@ -61,7 +61,7 @@ class CheckpointSettings:
             warmup, sharpening = method.max_warmup_tokens, Sharpening.of_method(method)
         pauses = method.num_tokens if isinstance(method, PauseMethod) else None
         limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens, pauses)
-        rounded = config.model.load_in_4bit
+        rounded = bool(config.model.load_in_4bit)
         return cls(limits, Wording.from_config(config.task), sharpening=sharpening, base_in_4bit=rounded)
 
     @classmethod

@@ -75,6 +75,11 @@ def read_checkpoint(name: str, in_4bit: bool = False, **where: Any) -> Checkpoin
         ignore_mismatched_sizes=True,  # they are refused below, by name
         **where,
     )
+    for part in model.modules():
+        if hasattr(
+            part, "support_avx512bf16_for_cpu"
+        ):  # bitsandbytes would round its scales to bfloat16 as well, for good
+            part.support_avx512bf16_for_cpu = False
     info["missing_keys"] = set(info["missing_keys"]) - family.restored(model, set(info["missing_keys"]))
     _check_complete(name, info)
     _check_finite(name, model)

@@ -62,7 +62,9 @@ def _pretrained(config: Config) -> Backbone:
             f"model.pretrained={name} holds adapters that were trained beside weights of 4 bits, which they cannot be "
             "merged into: train on from their base model"
         )
-    backbone = load_pretrained(name, config.model.revision, languages, format_of, in_4bit=config.model.load_in_4bit)
+    backbone = load_pretrained(
+        name, config.model.revision, languages, format_of, in_4bit=bool(config.model.load_in_4bit)
+    )
     backbone.merge_adapters()
     if isinstance(config.method, WarmupMethod):  # others never write it, and would find it as likely as what it is like
         begin_separator(backbone, own)

@@ -113,8 +113,8 @@ def _scores(metrics: RunMetrics) -> list[tuple[str, str, str]]:
 
 def _metadata(facts: CardFacts) -> ModelCardData:
     """What the hub's search goes by; a folder's path is nobody else's business."""
-    config, metrics = facts.config, facts.metrics
-    pretrained, data = config.model.pretrained, config.data
+    config, data, scores = facts.config, facts.config.data, facts.metrics.scores if facts.metrics else {}
+    pretrained, split = config.model.pretrained, facts.metrics.split if facts.metrics else None
     published = pretrained if pretrained and not _is_here(pretrained) else None
     kind = REPOSITORY_TASKS.get(config.task.name, OTHER_TASK)
     results = [
@@ -122,12 +122,12 @@ def _metadata(facts: CardFacts) -> ModelCardData:
             task_type=kind,
             dataset_type=str(facts.labels["data"]),
             dataset_name=f"{facts.labels['data']} ({facts.labels['task']})",
-            dataset_split=metrics.split,
+            dataset_split=split,
             metric_type=name,
             metric_value=round(score.value, 4),
             metric_args={"signature": score.signature},
         )
-        for name, score in (metrics.scores.items() if metrics else ())
+        for name, score in scores.items()
     ]
     return ModelCardData(
         model_name=_title(facts),
@@ -135,7 +135,7 @@ def _metadata(facts: CardFacts) -> ModelCardData:
         license=_licence(pretrained),
         language=_languages(config) or None,
         datasets=[str(data.train.path)] if isinstance(data, HubData) and data.train.path else None,
-        metrics=sorted(metrics.scores) if metrics else None,
+        metrics=sorted(scores) or None,
         eval_results=results or None,
         library_name="transformers",
         pipeline_tag=kind,
