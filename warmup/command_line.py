@@ -146,7 +146,7 @@ def error_line(error: Exception) -> str:
         return f"cannot read or write {error.filename}: {error.strerror}"
     if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
-        return str(explain_composition(typed.overrides, typed.multirun, error))
+        return str(explain_composition(typed.overrides, typed.multirun, error, typed.config_dir))
     return one_line(error)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,23 +14,32 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from warmup.models.encoding import IGNORED_LABEL
 
 FILLER = -1  # the index that stands for no example
+READ = "examples"  # of a batch: the indices of what is in it
 
 
 class EncodedExamples(Dataset):
-    """Token ids of sources and targets, made once before training; `read` grows by the index of each that is read."""
+    """Token ids of sources and targets, made once before training, each with its index."""
 
     def __init__(self, sources: list[list[int]], targets: list[list[int]]) -> None:
         self.sources, self.targets = sources, targets
-        self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if index == FILLER:
-            return {"source": self.sources[0], "target": [IGNORED_LABEL]}
-        self.read.append(index)
-        return {"source": self.sources[index], "target": self.targets[index]}
+            return {"source": self.sources[0], "target": [IGNORED_LABEL], READ: FILLER}
+        return {"source": self.sources[index], "target": self.targets[index], READ: index}
+
+
+class WithIndices:
+    """A collator whose batches say which examples are in them: workers that read ahead could not tell otherwise."""
+
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self.collate(rows), READ: [row[READ] for row in rows if row[READ] != FILLER]}
 
 
 class ShuffledSampler(Sampler):

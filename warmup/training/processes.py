@@ -104,6 +104,7 @@ def quiet_libraries() -> None:
         "httpx",
         "matplotlib",
         "sacrebleu",
+        "torch._dynamo",
     ):
         logging.getLogger(library).setLevel(logging.ERROR)
     if not is_main_process():
