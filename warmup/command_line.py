@@ -241,6 +241,11 @@ def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> Non
     folder = Path(hydra_config.runtime.output_dir)
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     _say_what_begins(config, described(composed), folder)
+    from warmup.overviews import OVERVIEWS
+
+    if config.run in OVERVIEWS:
+        OVERVIEWS[config.run](config, folder)
+        return
     from warmup.run import Job, run_stage  # here, so that neither --help nor the first line need wait for torch
 
     atexit.register(leave_process_group)
