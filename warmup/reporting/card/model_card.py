@@ -22,7 +22,7 @@ from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.reporting.tables.markdown import markdown_text
 from warmup.runs.metrics_records import METHOD_NAMES, RunMetrics
 
-FILE = "README.md"
+CARD_FILE = "README.md"
 PAPER = "2502.12304"
 REPOSITORY_TASKS = {"translation": "translation", "summarization": "summarization"}  # by the hub's names; else:
 OTHER_TASK = "text-generation"
@@ -57,27 +57,27 @@ def write_model_card(folder: Path, facts: CardFacts) -> None:
     template = (files(__package__) / "model_card.md.jinja").read_text(encoding="utf-8")
     metrics = facts.metrics
     card = ModelCard.from_template(
-        _metadata(facts),
+        _card_metadata(facts),
         template_str=template,
-        title=markdown_text(_title(facts)),
-        what=_what(facts),
-        facts=[(name, markdown_text(str(value))) for name, value in _rows(facts)],
-        scores=[] if metrics is None else _scores(metrics),
+        title=markdown_text(_card_title(facts)),
+        what=_card_summary(facts),
+        facts=[(name, markdown_text(str(value))) for name, value in _fact_rows(facts)],
+        scores=[] if metrics is None else _score_rows(metrics),
         notes=[] if metrics is None else [markdown_text(note) for note in metrics.notes],
         split="" if metrics is None else markdown_text(metrics.split),
         examples="" if metrics is None else f"{metrics.examples:,}",
-        wording=_wording(facts),
-        snippet=_snippet(folder, facts),
+        wording=_worded_json(facts),
+        snippet=_card_snippet(folder, facts),
     )
-    write_text(folder / FILE, str(card))
+    write_text(folder / CARD_FILE, str(card))
 
 
-def _title(facts: CardFacts) -> str:
+def _card_title(facts: CardFacts) -> str:
     labels = facts.labels
     return f"{labels['model']}, {METHOD_NAMES[labels['method']]}, {labels['task']}"
 
 
-def _what(facts: CardFacts) -> str:
+def _card_summary(facts: CardFacts) -> str:
     paper = f"[Warmup Generations](https://arxiv.org/abs/{PAPER})"
     method = facts.settings.method
     if method == "warmup":
@@ -86,7 +86,7 @@ def _what(facts: CardFacts) -> str:
     return f"Answers {before} of {paper}."
 
 
-def _rows(facts: CardFacts) -> list[tuple[str, Any]]:
+def _fact_rows(facts: CardFacts) -> list[tuple[str, Any]]:
     config, metrics, limits = facts.config, facts.metrics, facts.settings.limits
     pretrained = config.model.pretrained
     base = "none: built fresh" if pretrained is None else Path(pretrained).name if _is_here(pretrained) else pretrained
@@ -106,12 +106,12 @@ def _rows(facts: CardFacts) -> list[tuple[str, Any]]:
     return [(name, value) for name, value in rows if value is not None]
 
 
-def _scores(metrics: RunMetrics) -> list[tuple[str, str, str]]:
+def _score_rows(metrics: RunMetrics) -> list[tuple[str, str, str]]:
     ordered = sorted(metrics.scores.items(), key=lambda entry: score_order(entry[0]))
     return [(markdown_text(score_title(n)), f"{s.value:.2f}", markdown_text(s.signature)) for n, s in ordered]
 
 
-def _metadata(facts: CardFacts) -> ModelCardData:
+def _card_metadata(facts: CardFacts) -> ModelCardData:
     """What the hub's search goes by; a folder's path is nobody else's business."""
     config, data, scores = facts.config, facts.config.data, facts.metrics.scores if facts.metrics else {}
     pretrained, split = config.model.pretrained, facts.metrics.split if facts.metrics else None
@@ -130,10 +130,10 @@ def _metadata(facts: CardFacts) -> ModelCardData:
         for name, score in scores.items()
     ]
     return ModelCardData(
-        model_name=_title(facts),
+        model_name=_card_title(facts),
         base_model=published,
         license=_licence(pretrained),
-        language=_languages(config) or None,
+        language=_card_languages(config) or None,
         datasets=[str(data.train.path)] if isinstance(data, HubData) and data.train.path else None,
         metrics=sorted(scores) or None,
         eval_results=results or None,
@@ -143,7 +143,7 @@ def _metadata(facts: CardFacts) -> ModelCardData:
     )
 
 
-def _languages(config: Config) -> list[str]:
+def _card_languages(config: Config) -> list[str]:
     task = config.task
     codes = [language_code(language) for language in (task.source_language, task.target_language)]
     return [code for code in codes if code != TOY.code] if task.name == "translation" else []
@@ -157,7 +157,7 @@ def _licence(pretrained: str | None) -> str | None:
     """What the base model's own card says; None where it has none, or nobody can be asked."""
     if pretrained is None:
         return None
-    card = Path(pretrained).expanduser() / FILE
+    card = Path(pretrained).expanduser() / CARD_FILE
     try:
         if card.is_file():
             return ModelCard.load(card, ignore_metadata_errors=True).data.license
@@ -168,7 +168,7 @@ def _licence(pretrained: str | None) -> str | None:
     return None
 
 
-def _snippet(folder: Path, facts: CardFacts) -> str | None:
+def _card_snippet(folder: Path, facts: CardFacts) -> str | None:
     """README's own Python, for the fields of this task; None for a model that needs more than it does."""
     settings, names = facts.settings, facts.settings.wording.source_fields
     plain = all(name.isidentifier() and not keyword.iskeyword(name) for name in names)
@@ -191,7 +191,7 @@ def _snippet(folder: Path, facts: CardFacts) -> str | None:
     return text
 
 
-def _wording(facts: CardFacts) -> str:
+def _worded_json(facts: CardFacts) -> str:
     """As JSON, no line of which can end a code block."""
     wording = facts.settings.wording
     shown = {"source_template": wording.source_template, "target_template": wording.target_template}
