@@ -23,7 +23,7 @@ from warmup.reporting.tables.markdown import markdown_text
 from warmup.runs.metrics_records import METHOD_NAMES, RunMetrics
 
 CARD_FILE = "README.md"
-PAPER = "2502.12304"
+ARXIV = "2502.12304"
 REPOSITORY_TASKS = {"translation": "translation", "summarization": "summarization"}  # by the hub's names; else:
 OTHER_TASK = "text-generation"
 WITHOUT_SNIPPET = ("mbart",)  # it begins a target with a language
@@ -78,7 +78,7 @@ def _card_title(facts: CardFacts) -> str:
 
 
 def _card_summary(facts: CardFacts) -> str:
-    paper = f"[Warmup Generations](https://arxiv.org/abs/{PAPER})"
+    paper = f"[Warmup Generations](https://arxiv.org/abs/{ARXIV})"
     method = facts.settings.method
     if method == "warmup":
         return f"Writes a short warmup of its own before its answer ({paper})."
@@ -139,7 +139,7 @@ def _card_metadata(facts: CardFacts) -> ModelCardData:
         eval_results=results or None,
         library_name="transformers",
         pipeline_tag=kind,
-        tags=["warmup-generations", facts.settings.method, f"arxiv:{PAPER}"],
+        tags=["warmup-generations", facts.settings.method, f"arxiv:{ARXIV}"],
     )
 
 
