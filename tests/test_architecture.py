@@ -29,6 +29,7 @@ ROOMS = [
     "reporting",
     "tracking",
     "studies",
+    "overviews",
     "run",
     "command_line",
     "sweeps",

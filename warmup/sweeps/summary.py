@@ -90,7 +90,7 @@ def compare_jobs(jobs: Sequence[SweptJob], folder: Path, config: DictConfig) -> 
     """The comparison of the jobs that have scores, written into the sweep's folder; nothing where none has."""
     scored = [job.folder for job in jobs if job.config.run in TRAINING_STAGES and job.folder.is_dir()]
     if scored:
-        from warmup.run import compare  # here, so that a sweep is checked before torch is loaded
+        from warmup.overviews import compare  # here, so that a sweep is checked before anything heavy is loaded
 
         logger = OmegaConf.to_object(config.logger)
         assert isinstance(logger, LoggerConfig)
