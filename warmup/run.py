@@ -32,8 +32,8 @@ from warmup.metrics.prediction_files import read_scorable, with_options
 from warmup.metrics.registry import larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
-from warmup.models.encoding import encode_sources, encode_targets
 from warmup.models.loading import check_lengths
+from warmup.models.stored_tokens import encode_pairs
 from warmup.models.unwritable import count_unwritable
 from warmup.reporting.status import show_status
 from warmup.reporting.tables.scores import print_scores
@@ -240,10 +240,7 @@ def train_model(
         backbone=model.backbone,
         method=config.method,
         trainer=config.trainer,
-        examples=EncodedExamples(
-            encode_sources(model.backbone, examples, model.settings.limits.source, "training"),
-            encode_targets(model.backbone, examples, model.settings.limits.target, "training"),
-        ),
+        examples=EncodedExamples(*encode_pairs(model.backbone, examples, model.settings.limits, "training")),
         folder=job.folder,
         device=job.device,
         selection_metric=config.task.selection_metric,

@@ -7,10 +7,11 @@ import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -18,12 +19,25 @@ from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.hub_access import hub_answers
+from warmup.data.library import changed, quiet_library
 from warmup.data.local import LocatedRecord, read_table, read_text
 from warmup.data.texts import listing
 from warmup.errors import UserError, nearest, wrong_value
+from warmup.files import data_digest
 
 
-def read_hub(split: HubSplit, key: str) -> Iterator[LocatedRecord]:
+@dataclass
+class HubRecords:
+    """The records of one split, to be read once, and what tells their content."""
+
+    rows: Iterator[LocatedRecord]
+    content: Callable[[], Any]
+
+    def __iter__(self) -> Iterator[LocatedRecord]:
+        return self.rows
+
+
+def read_hub(split: HubSplit, key: str) -> HubRecords:
     """The records of one split.
 
     Args:
@@ -39,13 +53,15 @@ def read_hub(split: HubSplit, key: str) -> Iterator[LocatedRecord]:
     if os.path.isfile(path):
         raise UserError(f"{key}.path={split.path} is a file; read it with data=local {key}={split.path}")
     if os.path.isdir(path):
-        with _silent_datasets(), _no_bars(), _explained(split, key):
+        with quiet_library(), _explained(split, key):
             rows = _saved_rows(path, split, key) if _is_saved(Path(path)) else _folder_rows(path, split, key)
+        content: Callable[[], Any] = lambda: [data_digest(Path(path)), split.name, split.split]  # noqa: E731
     else:
         offline = not constants.HF_HUB_OFFLINE and not hub_answers()
-        with _silent_datasets(), _offline_mode() if offline else nullcontext(), _explained(split, key):
-            rows = _numbered(datasets.load_dataset(path, split.name, split=split.split), split)
-    return rows
+        with quiet_library(bars=True), _offline_mode() if offline else nullcontext(), _explained(split, key):
+            found = datasets.load_dataset(path, split.name, split=split.split)
+        rows, content = _numbered(found, split), lambda: found._fingerprint
+    return HubRecords(rows, content)
 
 
 def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[LocatedRecord]:
@@ -134,9 +150,9 @@ def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, 
             if split.split in splits:
                 yield from read(split.split)
                 return
-            found = {name: list(read(name)) if name in named else [] for name in splits}
-            for name, start, end in _chosen_parts(split.split, {name: len(part) for name, part in found.items()}):
-                yield from found[name][start:end]
+            lengths = {name: sum(1 for _ in read(name)) if name in named else 0 for name in splits}
+            for name, start, end in _chosen_parts(split.split, lengths):
+                yield from islice(read(name), start, end)
         except UserError as error:
             raise UserError(f"{key}.path={split.path} cannot be read: {error}") from error
 
@@ -153,44 +169,10 @@ def _chosen_parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, in
 def _offline_mode() -> Iterator[None]:
     """As with HF_HUB_OFFLINE=1: a cached copy is used, without a try at the network."""
     with (
-        _changed(constants, "HF_HUB_OFFLINE", True),
-        _changed(datasets.config, "HF_HUB_OFFLINE", True),
+        changed(constants, "HF_HUB_OFFLINE", True),
+        changed(datasets.config, "HF_HUB_OFFLINE", True),
     ):
         yield
-
-
-@contextmanager
-def _silent_datasets() -> Iterator[None]:
-    """The `datasets` library without its messages (ours are shorter) and without reporting each load to its servers."""
-    level = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        with _changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
-            yield
-    finally:
-        datasets.logging.set_verbosity(level)
-
-
-@contextmanager
-def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
-    """Another value for a library's setting that has no function to set it, put back at the end."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -26,7 +26,7 @@ class TrackedTraining(TrainerCallback):
     def __init__(self, trackers: Mapping[str, TrainerCallback], model: Model, examples: EncodedExamples) -> None:
         self.trackers, self.model = trackers, model
         self.samples = len(examples)
-        self.tokens = sum(map(len, examples.sources)) + sum(map(len, examples.targets))
+        self.tokens = int(examples.lengths.sum())
         self.epoch: float = 0.0  # at the entry before
         self.seconds: float = 0.0
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.stored_tokens import TokenRows
 
 FILLER = -1  # the index that stands for no example
 
@@ -18,8 +19,9 @@ FILLER = -1  # the index that stands for no example
 class EncodedExamples(Dataset):
     """Token ids of sources and targets, made once before training; `read` grows by the index of each that is read."""
 
-    def __init__(self, sources: list[list[int]], targets: list[list[int]]) -> None:
+    def __init__(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> None:
         self.sources, self.targets = sources, targets
+        self.lengths = row_lengths(sources) + row_lengths(targets)  # [n] tokens of each example
         self.read: list[int] = []
 
     def __len__(self) -> int:
@@ -35,7 +37,7 @@ class EncodedExamples(Dataset):
 class ShuffledSampler(Sampler):
     """A fresh order each epoch that depends on seed and epoch alone, so that a resumed run sees the same batches."""
 
-    def __init__(self, lengths: list[int], batch_size: int, group_by_length: bool, seed: int) -> None:
+    def __init__(self, lengths: np.ndarray, batch_size: int, group_by_length: bool, seed: int) -> None:
         self.lengths, self.batch_size, self.group_by_length, self.seed = lengths, batch_size, group_by_length, seed
         self.epoch = 0
 
@@ -47,10 +49,33 @@ class ShuffledSampler(Sampler):
         self.epoch = epoch
 
     def __iter__(self) -> Iterator[int]:
+        return iter(self.indices().tolist())
+
+    def indices(self) -> np.ndarray:
+        """[n] the epoch's examples, as an array: Python numbers of many examples would fill the memory."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.group_by_length:
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
-        return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
+        shuffled = torch.randperm(len(self.lengths), generator=generator).numpy()
+        return grouped_by_length(shuffled, self.lengths, self.batch_size) if self.group_by_length else shuffled
+
+
+def grouped_by_length(shuffled: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """[n] the order that `get_length_grouped_indices` of transformers makes of a shuffled one, without Python numbers.
+
+    Up to fifty batches at a time are sorted by length, the longest first. The longest of all is moved to the start, so
+    that memory runs out at once if at all.
+    """
+    size = batch_size * max(1, min(len(lengths) // (batch_size * 4), 50))
+    starts = range(0, len(shuffled), size)
+    parts = [shuffled[start : start + size] for start in starts]
+    order = np.concatenate([part[np.argsort(-lengths[part], kind="stable")] for part in parts])
+    longest = starts[int(np.argmax(lengths[order[::size]]))]
+    order[0], order[longest] = order[longest], order[0]
+    return order
+
+
+def row_lengths(rows: Sequence[list[int]]) -> np.ndarray:
+    """[n] tokens of each row."""
+    return rows.lengths if isinstance(rows, TokenRows) else np.array([len(row) for row in rows], np.int64)
 
 
 class SharedBatches(Sampler[list[int]]):
@@ -72,9 +97,9 @@ class SharedBatches(Sampler[list[int]]):
         self.order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(self.order)
+        order = self.order.indices()
         for start in range(0, len(order), self.together):
-            shared = order[start : start + self.together]
+            shared = order[start : start + self.together].tolist()
             first, last = (len(shared) * process // self.processes for process in (self.process, self.process + 1))
             yield shared[first:last] or [FILLER]
 

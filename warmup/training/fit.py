@@ -18,6 +18,7 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError
+from warmup.manifest import have_on_the_disk
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
@@ -28,7 +29,6 @@ from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, aside, has_ended, last_checkpoint, read_state
 from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
-from warmup.training.manifest import have_on_the_disk
 from warmup.training.method_model import MethodModel
 from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
