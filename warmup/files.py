@@ -60,10 +60,13 @@ def file_digest(path: str | Path) -> str:
     """SHA-256 of a file's content; read once for each state that size and time stamp tell apart.
 
     Raises:
-        OSError: it cannot be read.
+        UserError: it cannot be read.
     """
-    status = os.stat(path)
-    return _sha256(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+    try:
+        status = os.stat(path)
+        return _sha256(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 @cache  # the jobs of a multirun read the same files

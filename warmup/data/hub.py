@@ -37,12 +37,13 @@ class HubRecords:
         return self.rows
 
 
-def read_hub(split: HubSplit, key: str) -> HubRecords:
+def read_hub(split: HubSplit, key: str, streaming: bool = False) -> HubRecords:
     """The records of one split.
 
     Args:
         split: the data set (a hub name or a local folder), its configuration and its split.
         key: the configuration key of `split` ("data.train"), for the error messages.
+        streaming: each record is fetched when it is asked for, and nothing is kept.
 
     Raises:
         UserError: no network, unknown, gated, script-based or broken data set, unknown configuration or split.
@@ -54,19 +55,25 @@ def read_hub(split: HubSplit, key: str) -> HubRecords:
         raise UserError(f"{key}.path={split.path} is a file; read it with data=local {key}={split.path}")
     if os.path.isdir(path):
         with quiet_library(), _explained(split, key):
-            rows = _saved_rows(path, split, key) if _is_saved(Path(path)) else _folder_rows(path, split, key)
-        content: Callable[[], Any] = lambda: [data_digest(Path(path)), split.name, split.split]  # noqa: E731
-    else:
-        offline = not constants.HF_HUB_OFFLINE and not hub_answers()
-        with quiet_library(bars=True), _offline_mode() if offline else nullcontext(), _explained(split, key):
-            found = datasets.load_dataset(path, split.name, split=split.split)
-        rows, content = _numbered(found, split), lambda: found._fingerprint
-    return HubRecords(rows, content)
+            rows = (_saved_rows if _is_saved(Path(path)) else _folder_rows)(path, split, key, streaming)
+        return HubRecords(rows, lambda: [data_digest(Path(path)), split.name, split.split])
+    offline = not constants.HF_HUB_OFFLINE and not hub_answers()
+    with quiet_library(bars=True), _offline_mode() if offline else nullcontext(), _explained(split, key):
+        if streaming:
+            builder = datasets.load_dataset_builder(path, split.name)
+            streamed = builder.as_streaming_dataset(split=split.split)
+            return HubRecords(_numbered(streamed, split, key), lambda: [builder.cache_dir, split.split])
+        found = datasets.load_dataset(path, split.name, split=split.split)
+    return HubRecords(_numbered(found, split, key), lambda: found._fingerprint)
 
 
-def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[LocatedRecord]:
+def _numbered(
+    records: datasets.Dataset | datasets.IterableDataset, split: HubSplit, key: str
+) -> Iterator[LocatedRecord]:
     where = f"{split.path} ({', '.join(part for part in (split.name, split.split) if part)})"
-    return ((record, f"{where}, record {number}") for number, record in enumerate(records, start=1))
+    with _explained(split, key):
+        for number, record in enumerate(records, start=1):
+            yield record, f"{where}, record {number}"
 
 
 def _is_saved(folder: Path) -> bool:
@@ -77,7 +84,7 @@ def _is_saved(folder: Path) -> bool:
     )
 
 
-def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
+def _saved_rows(path: str, split: HubSplit, key: str, _: bool) -> Iterator[LocatedRecord]:
     """The chosen split of a folder written by `save_to_disk`; without its cache files.
 
     A data set that was saved alone, without knowing what split it is, is "train", as the library has it elsewhere.
@@ -94,10 +101,10 @@ def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]
         raise wrong_value(f"{key}.name", split.name, allowed, nearest(split.name, names))
     lengths = {name: len(part) for name, part in parts.items()}
     chosen = [parts[name].select(range(start, end)) for name, start, end in _chosen_parts(split.split, lengths)]
-    return _numbered(datasets.concatenate_datasets(chosen), split)
+    return _numbered(datasets.concatenate_datasets(chosen), split, key)
 
 
-def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
+def _folder_rows(path: str, split: HubSplit, key: str, streaming: bool) -> Iterator[LocatedRecord]:
     """The chosen split of a folder of plain data files.
 
     The library finds out which files make up a split. Its readers of CSV, JSON and text guess types, shift columns
@@ -111,8 +118,10 @@ def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord
         return _rows_of_files(splits, builder.name, split, key)
     if builder.name == "parquet":
         builder.config.batch_size = 1000  # the library takes the first row group's size, which may be 0
+    if streaming:
+        return _numbered(builder.as_streaming_dataset(split=split.split), split, key)
     builder.download_and_prepare()
-    return _numbered(builder.as_dataset(split=split.split), split)
+    return _numbered(builder.as_dataset(split=split.split), split, key)
 
 
 def _check_data_files(files: Iterable[str], split: HubSplit, key: str) -> None:

@@ -6,9 +6,9 @@ import random
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from itertools import islice
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,16 @@ from warmup.config.data import SPLITS
 from warmup.config.schema import DataConfig, HubData, LocalData, TaskConfig, ToyData
 from warmup.data import local, toy
 from warmup.data.examples import Example, Wording
+from warmup.data.kept import digest_of
 from warmup.data.local import LocatedRecord
 from warmup.data.stored import StoredExamples, WordedExamples, selected
+from warmup.data.streams import ExampleStream
 from warmup.data.texts import EmptyText, listing, missing_field
 from warmup.errors import UserError, nearest
-from warmup.files import file_digest
+from warmup.files import check_file, file_digest
+
+if TYPE_CHECKING:
+    from warmup.data.hub import HubRecords
 
 
 @dataclass
@@ -30,6 +35,17 @@ class Splits:
     train: Sequence[Example] = field(default_factory=list)
     validation: Sequence[Example] = field(default_factory=list)
     test: Sequence[Example] = field(default_factory=list)
+    stream: ExampleStream | None = None  # what is trained on in place of `train`
+
+    @property
+    def examples(self) -> dict[str, Sequence[Example]]:
+        """Those of each split by its name."""
+        return {split: getattr(self, split) for split in SPLITS}
+
+    @property
+    def streamed(self) -> dict[str, str]:
+        """The digest of a stream by its name."""
+        return {"training stream": self.stream.digest} if self.stream else {}
 
 
 def load_splits(
@@ -42,16 +58,19 @@ def load_splits(
     Raises:
         UserError: anything wrong with the data, an empty split included.
     """
-    wording = wording or Wording.from_config(task)
+    wording, stream = wording or Wording.from_config(task), None
     if isinstance(data, ToyData):
         found: Mapping[str, Sequence[Example]] = _toy_splits(task, data, wording, needed)
     elif isinstance(data, LocalData):
         found = _local_splits(data, wording, needed)
     elif isinstance(data, HubData):
+        streamed = ["train"] if data.endless and "train" in needed else []
+        stream = _stream(data, wording) if streamed else None
+        needed = [split for split in needed if split not in streamed]
         found = {split: _hub_split(data, wording, split) for split in needed}
     else:
         raise TypeError(f"no loader for {type(data).__name__}")
-    return Splits(**{split: found[split][: _limit(data, split)] for split in needed})
+    return Splits(**{split: found[split][: _limit(data, split)] for split in needed}, stream=stream)
 
 
 def load_inputs(path: str, wording: Wording, fields: Mapping[str, str] | None = None) -> list[Example]:
@@ -176,14 +195,14 @@ def _local_split(data: LocalData, wording: Wording, split: str, limit: int | Non
     table, source, target = (getattr(data, split + form) for form in ("", "_source", "_target"))
     fields: Mapping[str, str] = data.fields or {}
     if table is not None:
-        rows = local.read_table(table)
+        read = partial(local.read_table, table)
     elif source is not None and target is not None:
         if len(wording.source_fields) != 1 or len(wording.target_fields) != 1:
             raise UserError(
                 f"data.{split}_source and data.{split}_target hold one text each, but the task reads "
                 f"{listing(wording.source_fields + wording.target_fields)}; give one table: data.{split}=FILE"
             )
-        rows = local.read_parallel(source, target, wording.source_fields[0], wording.target_fields[0])
+        read = partial(local.read_parallel, source, target, wording.source_fields[0], wording.target_fields[0])
         fields = {}  # a line of text has no columns to choose from
     else:
         raise UserError(
@@ -192,11 +211,14 @@ def _local_split(data: LocalData, wording: Wording, split: str, limit: int | Non
     files = [path for path in (table, source, target) if path is not None]
 
     def content() -> Any:
-        kinds = [[local.table_kind(path), file_digest(Path(path).expanduser())] for path in files]
+        kinds = [[local.table_kind(path), file_digest(check_file(path))] for path in files]
         return [kinds, dict(fields), asdict(wording)]
 
-    worded = (_word(row, wording, fields, "data.fields") for row in rows)
-    examples = WordedExamples(" and ".join(files), worded, content).collected(limit)
+    def worded() -> Iterator[Example]:  # nothing is read before the first is asked for
+        for row in read():
+            yield _word(row, wording, fields, "data.fields")
+
+    examples = WordedExamples(" and ".join(files), worded(), content).collected(limit)
     if not examples:
         raise UserError(f"the {split} split is empty: {table or source} (data.{split}) has no examples")
     return examples
@@ -205,34 +227,56 @@ def _local_split(data: LocalData, wording: Wording, split: str, limit: int | Non
 def _hub_split(data: HubData, wording: Wording, split: str) -> Sequence[Example]:
     """One split of the hub; records without text, which the large corpora have, are skipped and counted."""
     chosen = getattr(data, split)
-    key = f"data.{split}"
-    fields = chosen.fields or {}
-    _check_fields(fields, wording, f"{key}.fields")
-    from warmup.data import hub  # here, since its library takes long to import
-
-    records = hub.read_hub(chosen, key)
     skipped: list[str] = []
-
-    def worded() -> Iterator[Example]:
-        for row in records:
-            try:
-                example = _word(row, wording, fields, f"{key}.fields")
-            except EmptyText:
-                skipped.append(row[1])
-            else:
-                yield example
+    records = _hub_records(data, wording, split)
 
     def notes() -> list[str]:
         what = f"{len(skipped)} records without text were skipped, the first: "
         return [what + skipped[0]] if skipped else []
 
     def content() -> Any:
-        return [records.content(), dict(fields), asdict(wording)]
+        return [records.content(), dict(chosen.fields or {}), asdict(wording)]
 
-    examples = WordedExamples(str(chosen.path), worded(), content, notes).collected(_limit(data, split))
+    worded = _with_text(records, wording, split, chosen.fields, skipped)
+    examples = WordedExamples(str(chosen.path), worded, content, notes).collected(_limit(data, split))
     if not examples:
-        raise UserError(f"the {split} split is empty: {key}.split={chosen.split} of {chosen.path} has no examples")
+        raise UserError(
+            f"the {split} split is empty: data.{split}.split={chosen.split} of {chosen.path} has no examples"
+        )
     return examples
+
+
+def _stream(data: HubData, wording: Wording) -> ExampleStream:
+    """The training split, read anew from its beginning as often as is asked for; records without text are skipped."""
+    chosen = data.train
+    records = _hub_records(data, wording, "train")
+
+    def opened() -> Iterator[Example]:
+        return _with_text(_hub_records(data, wording, "train"), wording, "train", chosen.fields, [])
+
+    content = [records.content(), dict(chosen.fields or {}), asdict(wording)]
+    return ExampleStream(f"data.train.split={chosen.split} of {chosen.path}", opened, digest_of(content))
+
+
+def _hub_records(data: HubData, wording: Wording, split: str) -> HubRecords:
+    from warmup.data import hub  # here, since its library takes long to import
+
+    chosen = getattr(data, split)
+    _check_fields(chosen.fields or {}, wording, f"data.{split}.fields")
+    return hub.read_hub(chosen, f"data.{split}", data.streaming)
+
+
+def _with_text(
+    records: HubRecords, wording: Wording, split: str, fields: Mapping[str, str] | None, skipped: list[str]
+) -> Iterator[Example]:
+    """The worded records; `skipped` grows by where each is that has no text."""
+    for row in records:
+        try:
+            example = _word(row, wording, fields or {}, f"data.{split}.fields")
+        except EmptyText:
+            skipped.append(row[1])
+        else:
+            yield example
 
 
 def _check_fields(fields: Mapping[str, str], wording: Wording, key: str) -> None:

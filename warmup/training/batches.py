@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,25 +17,56 @@ from warmup.models.stored_tokens import TokenRows
 FILLER = -1  # the index that stands for no example
 
 
+class Order(Protocol):
+    """The order in which the examples of an epoch are learnt from."""
+
+    def __len__(self) -> int: ...
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called at the start of each epoch."""
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """Indices, some or all at a time; all but the last are those of whole optimiser steps."""
+
+
 class EncodedExamples(Dataset):
     """Token ids of sources and targets, made once before training; `read` grows by the index of each that is read."""
 
     def __init__(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> None:
         self.sources, self.targets = sources, targets
-        self.lengths = row_lengths(sources) + row_lengths(targets)  # [n] tokens of each example
         self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(self.sources)
 
+    def __str__(self) -> str:
+        return f"{len(self):,} examples"
+
     def __getitem__(self, index: int) -> dict[str, list[int]]:
         if index == FILLER:
             return {"source": self.sources[0], "target": [IGNORED_LABEL]}
         self.read.append(index)
-        return {"source": self.sources[index], "target": self.targets[index]}
+        place = index - self.first
+        return {"source": self.sources[place], "target": self.targets[place]}
+
+    first = 0  # the index of the first source that is held
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[n] tokens of source and target together, of those that are held."""
+        return row_lengths(self.sources) + row_lengths(self.targets)
+
+    @property
+    def tokens(self) -> int | None:
+        """Those of sources and targets in an epoch; None where that is not known."""
+        return int(self.lengths.sum())
+
+    def order(self, step: int, group_by_length: bool, seed: int) -> Order:
+        """Another one for each epoch; optimiser steps take `step` examples each."""
+        return ShuffledSampler(self.lengths, step, group_by_length, seed)
 
 
-class ShuffledSampler(Sampler):
+class ShuffledSampler(Order):
     """A fresh order each epoch that depends on seed and epoch alone, so that a resumed run sees the same batches."""
 
     def __init__(self, lengths: np.ndarray, batch_size: int, group_by_length: bool, seed: int) -> None:
@@ -48,25 +80,27 @@ class ShuffledSampler(Sampler):
         """Called at the start of each epoch."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self.indices().tolist())
-
-    def indices(self) -> np.ndarray:
-        """[n] the epoch's examples, as an array: Python numbers of many examples would fill the memory."""
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        shuffled = torch.randperm(len(self.lengths), generator=generator).numpy()
-        return grouped_by_length(shuffled, self.lengths, self.batch_size) if self.group_by_length else shuffled
+    def windows(self) -> Iterator[np.ndarray]:
+        """All at once, as an array: Python numbers of many examples would fill the memory."""
+        lengths = self.lengths if self.group_by_length else None
+        yield shuffled(len(self), self.seed * 1_000_003 + self.epoch, lengths, self.batch_size)
 
 
-def grouped_by_length(shuffled: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+def shuffled(count: int, seed: int, lengths: np.ndarray | None, batch_size: int) -> np.ndarray:
+    """[count] indices at random by `seed`, grouped by `lengths` where they are given."""
+    order: np.ndarray = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
+    return order if lengths is None else grouped_by_length(order, lengths, batch_size)
+
+
+def grouped_by_length(random: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
     """[n] the order that `get_length_grouped_indices` of transformers makes of a shuffled one, without Python numbers.
 
     Up to fifty batches at a time are sorted by length, the longest first. The longest of all is moved to the start, so
     that memory runs out at once if at all.
     """
     size = batch_size * max(1, min(len(lengths) // (batch_size * 4), 50))
-    starts = range(0, len(shuffled), size)
-    parts = [shuffled[start : start + size] for start in starts]
+    starts = range(0, len(random), size)
+    parts = [random[start : start + size] for start in starts]
     order = np.concatenate([part[np.argsort(-lengths[part], kind="stable")] for part in parts])
     longest = starts[int(np.argmax(lengths[order[::size]]))]
     order[0], order[longest] = order[longest], order[0]
@@ -86,7 +120,7 @@ class SharedBatches(Sampler[list[int]]):
     nothing to the loss.
     """
 
-    def __init__(self, order: ShuffledSampler, together: int, processes: int, process: int) -> None:
+    def __init__(self, order: Order, together: int, processes: int, process: int) -> None:
         self.order, self.together, self.processes, self.process = order, together, processes, process
 
     def __len__(self) -> int:
@@ -97,11 +131,11 @@ class SharedBatches(Sampler[list[int]]):
         self.order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = self.order.indices()
-        for start in range(0, len(order), self.together):
-            shared = order[start : start + self.together].tolist()
-            first, last = (len(shared) * process // self.processes for process in (self.process, self.process + 1))
-            yield shared[first:last] or [FILLER]
+        for window in self.order.windows():
+            for start in range(0, len(window), self.together):
+                shared = window[start : start + self.together].tolist()
+                first, last = (len(shared) * process // self.processes for process in (self.process, self.process + 1))
+                yield shared[first:last] or [FILLER]
 
 
 def cut(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:

@@ -112,8 +112,8 @@ def say_what_is_trained(job: TrainingJob) -> None:
     """How much is learnt from, what learns, and where: before the first bar."""
     count, trained = count_weights(job.backbone.model)
     log.info(
-        "%s examples; %s parameters%s; %s, %s",
-        f"{len(job.examples):,}",
+        "%s; %s parameters%s; %s, %s",
+        job.examples,
         f"{count:,}",
         "" if trained == count else f", {trained:,} of them trained",
         job.device,

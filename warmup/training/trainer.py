@@ -20,7 +20,7 @@ from warmup.errors import UserError
 from warmup.manifest import damage, put_in_place
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import load_weights, save
-from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler, cut
+from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, cut
 from warmup.training.checkpoints import STATE_FILE, aside, checkpoint_at, evaluated_steps, mean_weights, read_state
 from warmup.training.guard import StepGuard
 from warmup.training.interruption import INTERRUPTION, Interrupted
@@ -123,7 +123,7 @@ class WarmupTrainer(Trainer):
         assert isinstance(data, EncodedExamples)
         together = self.args.train_batch_size * self.args.world_size
         step = together * self.args.gradient_accumulation_steps
-        order = ShuffledSampler(data.lengths, step, self.config.group_by_length, self.args.seed)
+        order = data.order(step, self.config.group_by_length, self.args.seed)
         return EpochLoader(
             data,
             batch_sampler=SharedBatches(order, together, self.args.world_size, self.args.process_index),
