@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -17,14 +18,20 @@ from warmup.models.stored_tokens import TokenRows
 FILLER = -1  # the index that stands for no example
 
 
-class Order(Protocol):
+class Order(ABC, Sampler[int]):
     """The order in which the examples of an epoch are learnt from."""
 
+    @abstractmethod
     def __len__(self) -> int: ...
 
-    def set_epoch(self, epoch: int) -> None:
+    def __iter__(self) -> Iterator[int]:
+        for window in self.windows():
+            yield from window.tolist()
+
+    def set_epoch(self, epoch: int) -> None:  # noqa: B027 - not every order has epochs
         """Called at the start of each epoch."""
 
+    @abstractmethod
     def windows(self) -> Iterator[np.ndarray]:
         """Indices, some or all at a time; all but the last are those of whole optimiser steps."""
 
@@ -69,8 +76,9 @@ class EncodedExamples(Dataset):
 class ShuffledSampler(Order):
     """A fresh order each epoch that depends on seed and epoch alone, so that a resumed run sees the same batches."""
 
-    def __init__(self, lengths: np.ndarray, batch_size: int, group_by_length: bool, seed: int) -> None:
-        self.lengths, self.batch_size, self.group_by_length, self.seed = lengths, batch_size, group_by_length, seed
+    def __init__(self, lengths: ArrayLike, batch_size: int, group_by_length: bool, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.group_by_length, self.seed = batch_size, group_by_length, seed
         self.epoch = 0
 
     def __len__(self) -> int:

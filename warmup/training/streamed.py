@@ -69,9 +69,6 @@ class _WindowOrder(Order):
     def __len__(self) -> int:
         return len(self.data)
 
-    def set_epoch(self, _: int) -> None:
-        """All that a training reads is one epoch."""
-
     def windows(self) -> Iterator[np.ndarray]:
         """The indices of one window after the other."""
         most = math.ceil(SMALLEST_WINDOW / self.step) * self.step
