@@ -27,13 +27,13 @@ from warmup.files import UNFINISHED, read_json, write_json
 from warmup.manifest import damage, put_in_place
 
 log = logging.getLogger(__name__)
-FORMAT = 1  # of what is kept; another one is made anew
+KEPT_FORMAT = 1  # of what is kept; another one is made anew
 VALUE_FILE = "value.json"
 
 
 def digest_of(content: Any) -> str:
     """The name of what depends on `content`, JSON values, and on nothing else."""
-    return hashlib.sha256(json.dumps([FORMAT, content], sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(json.dumps([KEPT_FORMAT, content], sort_keys=True).encode()).hexdigest()[:32]
 
 
 def kept_folder(what: str, digest: str) -> Path | None:
@@ -58,7 +58,7 @@ def filled_folder(what: str, digest: str, fill: Callable[[Path], None]) -> Path:
     """
     root = _writable_root()
     folder = root / digest
-    with _alone(root / f".{digest}.lock", what):
+    with _one_at_a_time(root / f".{digest}.lock", what):
         if damage(folder) is None:
             return folder
         unfinished = root / f".{digest}{UNFINISHED}"
@@ -87,7 +87,7 @@ def kept_value(what: str, digest: str, compute: Callable[[], Any]) -> Any:
 
 
 @contextmanager
-def _alone(lock: Path, what: str) -> Iterator[None]:
+def _one_at_a_time(lock: Path, what: str) -> Iterator[None]:
     """One process at a time, of this machine or of another that shares the folder."""
     waiting = FileLock(lock)
     try:

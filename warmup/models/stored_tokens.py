@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # which takes long to import, as `datasets` does, and small d
 
 log = logging.getLogger(__name__)
 FEWEST_EXAMPLES = 20_000  # that another process is worth its start
-TOKENS = "tokens"  # how the files begin
+TOKEN_FILES = "tokens"  # how the files begin
 
 
 class TokenRows(Sequence[list[int]]):
@@ -108,7 +108,7 @@ def encode_pairs(
     name = f"the {split} examples as token ids"
     digest = digest_of([examples.digest, work.reader.identity(), work.limits])
     folder = kept_folder(name, digest) or filled_folder(name, digest, lambda empty: _tokenise(work, examples, empty))
-    rows = mapped(sorted(folder.glob(f"{TOKENS}*.arrow")))
+    rows = mapped(sorted(folder.glob(f"{TOKEN_FILES}*.arrow")))
     cut = [int(np.count_nonzero(rows.data.column(f"{side}_cut").to_numpy())) for side in ("source", "target")]
     warn_cut_sources(cut[0], len(rows), split, limits.source)
     warn_cut_targets(cut[1], len(rows), split, limits.target)
@@ -133,7 +133,7 @@ def _tokenise(work: _Tokenisation, examples: StoredExamples, folder: Path) -> No
                 remove_columns=examples.rows.column_names,
                 features=datasets.Features({"source": ids, "target": ids, "source_cut": cut, "target_cut": cut}),
                 num_proc=processes if processes > 1 else None,
-                cache_file_name=str(folder / f"{TOKENS}.arrow"),
+                cache_file_name=str(folder / f"{TOKEN_FILES}.arrow"),
                 new_fingerprint=examples.digest,
             )
         except RuntimeError as error:

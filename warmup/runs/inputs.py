@@ -48,7 +48,7 @@ def record_inputs(
     """
     worded = {
         f"{split}_examples": remembered(
-            found, f"the digest of the {split} examples", lambda: None, partial(_digest, found)
+            found, f"the digest of the {split} examples", lambda: None, partial(_worded_digest, found)
         )
         for split, found in examples.items()
         if found
@@ -88,7 +88,7 @@ def _refuse_changes(folder: Path, recorded: Mapping[str, str], found: Mapping[st
             )
 
 
-def _digest(examples: Sequence[Example]) -> str:
+def _worded_digest(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         offered = [] if example.options is None else [example.options]
