@@ -30,6 +30,7 @@ ROOMS = [
     "reporting",
     "tracking",
     "studies",
+    "overviews",
     "run",
     "command_line",
     "sweeps",

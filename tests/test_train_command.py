@@ -209,7 +209,7 @@ def test_jobs_that_would_lose_a_run_are_refused_before_the_first(words: list[str
 
 def test_a_sweep_over_other_runs_is_refused_before_it_starts(sweep: tuple[Path, str]) -> None:
     result = command(*TINY, "trainer.logging_steps=2", "-m", "method=sft,warmup", f"hydra.sweep.dir={sweep[0]}")
-    assert "another 'trainer'" in error_line(result)
+    assert "another 'trainer.logging_steps'" in error_line(result)
     assert not list(sweep[0].glob("*/error.txt"))
 
 

@@ -146,7 +146,7 @@ def error_line(error: Exception) -> str:
         return f"cannot read or write {error.filename}: {error.strerror}"
     if isinstance(error, (HydraException, OmegaConfBaseException, RecursionError)) or not HydraConfig.initialized():
         typed, _ = get_args_parser().parse_known_args()
-        return str(explain_composition(typed.overrides, typed.multirun, error))
+        return str(explain_composition(typed.overrides, typed.multirun, error, typed.config_dir))
     return one_line(error)
 
 
@@ -241,6 +241,11 @@ def _begin(config: Config, composed: DictConfig, hydra_config: HydraConf) -> Non
     folder = Path(hydra_config.runtime.output_dir)
     overrides: Any = OmegaConf.to_container(hydra_config.overrides.task, resolve=False)
     _say_what_begins(config, described(composed), folder)
+    from warmup.overviews import OVERVIEWS
+
+    if config.run in OVERVIEWS:
+        OVERVIEWS[config.run](config, folder)
+        return
     from warmup.run import Job, run_stage  # here, so that neither --help nor the first line need wait for torch
 
     atexit.register(leave_process_group)

@@ -1,4 +1,4 @@
-"""The stages of an experiment: train, evaluate, predict, score, tables; each writes into the run's own folder."""
+"""The stages of an experiment: train, evaluate, predict, score; each writes into the run's own folder."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from transformers import set_seed
 
 from warmup.answering.answerer import Answer, Answerer
 from warmup.answering.substitution import substitute_warmups
-from warmup.config.cross_checks import run_folders, warn_of_made_up_language
+from warmup.config.cross_checks import warn_of_made_up_language
 from warmup.config.data import needed_splits
 from warmup.config.environment import described, environment_digests
 from warmup.config.neutral_keys import free_overrides
-from warmup.config.schema import Config, LocalData, LoggerConfig, WarmupMethod
+from warmup.config.schema import Config, LocalData, WarmupMethod
 from warmup.data.examples import Example
 from warmup.data.load import Splits, load_inputs, load_splits
-from warmup.display import console, without_secrets
+from warmup.display import console
 from warmup.files import remove_unfinished
 from warmup.metrics.answers import score_answers, score_substitution
 from warmup.metrics.dev_scores import dev_metrics, dev_scores_of
@@ -36,7 +36,6 @@ from warmup.models.encoding import TextReader
 from warmup.models.loading import check_lengths
 from warmup.models.stored_tokens import encode_pairs
 from warmup.models.unwritable import count_unwritable
-from warmup.reporting.status import show_status
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
 from warmup.runs.file_names import RunFile
@@ -45,10 +44,7 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
-from warmup.tracking.identity import Identity
 from warmup.tracking.runs import Trackers, trackers_of_job
-from warmup.tracking.wandb_results import log_comparison, log_figures, log_files
-from warmup.tracking.wandb_run import wandb_run
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
 from warmup.training.processes import is_main_process, number_of_processes, quiet_libraries
@@ -103,21 +99,8 @@ def run_stage(job: Job) -> None:
         UserError: anything that the user can mend.
     """
     quiet_libraries()
-    if job.config.run not in ("tables", "status", "wandb_report"):  # those are about other runs
-        write_beginnings(job)
+    write_beginnings(job)
     STAGES[job.config.run](job)
-
-
-def tables(job: Job) -> None:
-    """run=tables: everything about the runs in some folders."""
-    compare(run_folders(job.config.runs), job.folder, job.config.logger)
-
-
-def report_to_wandb(job: Job) -> None:
-    """run=wandb_report: the dashboard of a project."""
-    from warmup.tracking.wandb_dashboard import lay_out_dashboard
-
-    log.info("wandb: the dashboard is at %s", lay_out_dashboard(job.config.logger, job.folder))
 
 
 def train_and_evaluate(job: Job) -> None:
@@ -191,32 +174,7 @@ STAGES: dict[str, Callable[[Job], None]] = {
     "evaluate": evaluate,
     "predict": predict,
     "score": score,
-    "tables": tables,
-    "status": lambda job: show_status(run_folders(job.config.runs)),
-    "wandb_report": report_to_wandb,
 }
-
-
-def compare(folders: Sequence[Path], output: Path, logger: LoggerConfig) -> bool:
-    """Show and write all there is to say about the runs in `folders` and below; true if one of them failed.
-
-    With `logger=wandb`, what compares several runs is logged as a run of its own, in the group of its folder.
-
-    Raises:
-        UserError: the metrics of one cannot be read; all else is shown and written.
-    """
-    from warmup.reporting.overview import write_overview  # here: matplotlib takes a second to import
-
-    quiet_libraries()  # the process that only starts a sweep's jobs has not yet
-    overview = write_overview(folders, output)
-    identity = Identity(f"{output.name}-comparison", output.name, "comparison")
-    with wandb_run(logger, output, identity, {"runs": [without_secrets(str(folder)) for folder in folders]}) as wandb:
-        if wandb:
-            log_comparison(wandb, overview.report)
-            log_figures(wandb, overview.figures)
-            log_files(wandb, "report", overview.page)
-    overview.check_read()
-    return overview.failed
 
 
 def write_beginnings(job: Job) -> None:

@@ -141,6 +141,26 @@ def test_a_wrong_override_is_one_line_with_the_cure(override: str, parts: list[s
         assert part in line
 
 
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("method.num_sample=3", "did you mean 'method.num_samples'?"),
+        ("trainer.batch_size=x", "trainer.batch_size is 'x'; allowed: a whole number"),
+        ("task=min", "did you mean 'mine'?"),
+    ],
+)
+def test_choices_of_the_users_own_are_known_where_another_value_is_wrong(
+    override: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "with space/task").mkdir(parents=True)
+    (tmp_path / "with space/task/mine.yaml").write_text("defaults: [translation]\n")
+    folder = tmp_path / "with space"
+    words = ["task=mine", override]
+    assert said in str(explain_composition(words, False, ValueError(), str(folder)))
+    words.append(f"hydra.searchpath=['file://{folder}']")
+    assert said in str(explain_composition(words, False, ValueError()))
+
+
 @pytest.mark.parametrize("run", ["all", "train", "evaluate", "predict", "score", "tables"])
 def test_every_stage_refuses_what_is_no_language(run: str) -> None:
     assert "task.target_language is 'zn'" in error_of(f"run={run}", "task.target_language=zn")

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from tests.metrics.scoring import compared, scored
-from warmup.metrics import significance
+from warmup.metrics import sacrebleu_terms, significance
+from warmup.metrics.metric import ScoringSettings, Texts
 from warmup.metrics.overlap import SacrebleuMetric
 from warmup.metrics.registry import METRICS, larger_is_better, score_kinds
 from warmup.metrics.significance import PairedComparison, TestSet, compare_systems, holm, summarise_seeds
@@ -86,6 +87,47 @@ def test_scores_of_sums_are_sacrebleus(score: str, data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.lists(st.integers(0, 9), min_size=width, max_size=width), min_size=1, max_size=5))
     theirs = [metric.scorer("en")._compute_score_from_stats([float(value) for value in row]).score for row in rows]
     assert metric.of_sums(np.array(rows, dtype=float)) == pytest.approx(theirs, rel=1e-12, abs=1e-12)
+
+
+TEXTS = st.text("ab ab ,.!(\t\n\u3000é中国𝒳\ud800", max_size=30) | st.lists(st.sampled_from(WORDS)).map(" ".join)
+
+
+@pytest.mark.parametrize("most", [2**62, 60])  # 60: the numbers of n-grams are made smaller at each order
+@pytest.mark.parametrize("score, language", [("bleu", "en"), ("bleu", "zh"), ("bleu", "th"), ("chrf", "en")])
+@settings(max_examples=60, deadline=None)
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=6))
+def test_statistics_of_each_example_are_sacrebleus(
+    score: str, language: str, most: int, pairs: list[tuple[str, str]]
+) -> None:
+    metric = METRICS[score]
+    assert isinstance(metric, SacrebleuMetric)
+    texts, scorer = Texts(*zip(*pairs, strict=True)), metric.scorer(language)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sacrebleu_terms, "MOST", most)
+        found = metric.terms(scorer, texts.predictions, texts.references)
+    assert found.tolist() == scorer._extract_corpus_statistics(texts.predictions, [texts.references])
+
+
+@pytest.mark.parametrize("score", ["bleu", "chrf", "ter"])
+def test_an_examples_score_is_sacrebleus_sentence_score(score: str) -> None:
+    references = ["", "a big dog", *sentences(8)]
+    texts = Texts(["a", "", *noisy(references[2:], 0.4, 1)], references)
+    scorer = METRICS[score].scorer("en")  # type: ignore[attr-defined]
+    pairs = zip(texts.predictions, references, strict=True)
+    theirs = [scorer.sentence_score(answer, [reference]).score for answer, reference in pairs]
+    assert METRICS[score].example_scores(score, texts, ScoringSettings("en")) == theirs
+
+
+def test_the_statistics_of_one_corpus_are_extracted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(significance, "RANDOMISATION_TRIALS", 10)
+    extracted = []
+    original = METRICS["chrf"].terms  # type: ignore[attr-defined]
+    monkeypatch.setattr(METRICS["chrf"], "terms", lambda *a: extracted.append(a) or original(*a))
+    references = [f"once {text}" for text in sentences(10)]
+    baseline, *systems = ([noisy(references, 0.5, seed)] for seed in range(4))
+    found = [compared("chrf", baseline, system, references) for system in systems]
+    METRICS["chrf"].example_scores("chrf", Texts(baseline[0], references), ScoringSettings())
+    assert len(extracted) == 4 and len({test.system for test in found}) == 3
 
 
 @pytest.mark.parametrize("n", [70, 81])

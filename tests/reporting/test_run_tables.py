@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.reporting.conftest import Write
-from tests.test_train_command import command, error_line
+from tests.test_train_command import ROOT, command, error_line
 from warmup.config.cross_checks import run_folders
 from warmup.config.fields import check_value
 from warmup.config.schema import Config
@@ -26,6 +28,17 @@ def test_the_tables_of_several_folders(write_answers: Write, tmp_path: Path) -> 
     names = {path.name for path in output.iterdir()}
     assert names >= {"comparison.md", "comparison.tex", "comparison.csv", "differences.png", "differences.svg"}
     assert all(f"written: {output}/{name}" in result.stdout for name in names - {"train.log"})
+
+
+def test_comparing_runs_loads_no_model_library(write_answers: Write, tmp_path: Path) -> None:
+    for method, right in (("sft", 5), ("warmup", 15)):
+        write_answers(method, right, folder=method)
+    heavy = ["torch", "transformers", "accelerate", "datasets", "sklearn", "wandb"]
+    words = ["train.py", "run=tables", f"runs={tmp_path}/runs", f"hydra.run.dir={tmp_path}/tables"]
+    program = f"import sys; from warmup.__main__ import main; sys.argv = {words}; main()\n"
+    program += f"print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.endswith("report.html\n[]\n"), done.stdout + done.stderr
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:

@@ -225,7 +225,7 @@ def test_what_a_folder_goes_on_with(tmp_path: Path) -> None:
         ("run", "run=evaluate"),
         ("run", "run=predict"),
         ("seed", "seed=2"),
-        ("trainer", "trainer.logging_steps=3"),
+        ("trainer.logging_steps", "trainer.logging_steps=3"),
     ):
         with pytest.raises(UserError, match=f"another '{key}'"):
             finished(tmp_path, composed("model=t5_small", other))

@@ -15,7 +15,7 @@ from warmup.errors import UserError
 from warmup.runs.file_names import RunFile
 from warmup.runs.lock import writing
 from warmup.runs.records import Failure, RunConfiguration
-from warmup.sweeps.jobs import State
+from warmup.runs.status import Standing
 from warmup.sweeps.summary import together
 
 pytestmark = pytest.mark.usefixtures("hydra")
@@ -89,18 +89,18 @@ def test_a_sweep_without_a_name_has_the_same_folder_at_every_call() -> None:
 
 def test_how_a_job_stands_is_read_off_its_folder(tmp_path: Path) -> None:
     (job,) = planned("seed=1", f"hydra.sweep.dir={tmp_path}")
-    assert job.state == State.NEW
+    assert job.standing == Standing.WAITING
     job.folder.mkdir()
     RunConfiguration.of(job.composed).write(job.folder)
-    assert job.state == State.STOPPED
+    assert job.standing == Standing.STOPPED
     with writing(job.folder):
-        assert job.state == State.UNDER_WAY
+        assert job.standing == Standing.RUNNING
     Failure("no space").write(job.folder)
-    assert job.state == State.FAILED
+    assert job.standing == Standing.FAILED
     (job.folder / RunFile.METRICS).write_text("{}")
-    assert job.state == State.DONE
-    with pytest.raises(UserError, match="another 'trainer'"):
-        planned("seed=1", "trainer.logging_steps=3", f"hydra.sweep.dir={tmp_path}")[0].state  # noqa: B018
+    assert job.standing == Standing.DONE
+    with pytest.raises(UserError, match="another 'trainer.logging_steps'"):
+        planned("seed=1", "trainer.logging_steps=3", f"hydra.sweep.dir={tmp_path}")[0].standing  # noqa: B018
 
 
 def test_failed_jobs_are_one_sweep_where_they_are_a_product() -> None:

@@ -56,10 +56,12 @@ def texts(count: int) -> list[str]:
     return [f"{' '.join(words[: n % 7])} {n}" for n in range(count)]
 
 
-def loader(backbone: Backbone, stream: ExampleStream, count: int, *shared: int, group: bool = True) -> EpochLoader:
+def loader(
+    backbone: Backbone, stream: ExampleStream, count: int, *shared: int, group: bool = True, workers: int = 0
+) -> EpochLoader:
     data = EncodedStream(stream, TextReader.of(backbone), LIMITS, count)
     batches = SharedBatches(data.order(4, group, seed=3), 4, *(shared or (1, 0)))
-    return EpochLoader(data, batch_sampler=batches, collate_fn=Collator(backbone))
+    return EpochLoader(data, batch_sampler=batches, collate_fn=Collator(backbone), num_workers=workers)
 
 
 def rows(batches: Any) -> Batches:
@@ -103,6 +105,17 @@ def test_processes_share_each_batch(make_backbone: Callable[..., Backbone]) -> N
     whole = rows(loader(backbone, counted(texts(24), []), 24))
     shares = [rows(loader(backbone, counted(texts(24), []), 24, 2, process)) for process in (0, 1)]
     assert [labels([batch]) for batch in whole] == [labels([a]) + labels([b]) for a, b in zip(*shares, strict=True)]
+
+
+def test_workers_that_read_ahead_read_the_same(make_backbone: Callable[..., Backbone], tmp_path: Path) -> None:
+    """From an open file, whose place they would share."""
+    backbone, file = make_backbone("t5"), tmp_path / "hub" / "train.jsonl"
+    file.parent.mkdir()
+    file.write_text("".join(f'{{"source": "{text}", "target": "{text}"}}\n' for text in texts(24)))
+    stream = load_splits(CUSTOM, HubData(train=HubSplit(path=str(file.parent)), streaming=True), ["train"]).stream
+    assert stream is not None
+    whole = rows(loader(backbone, stream, 48))
+    assert rows(loader(backbone, stream, 48, workers=2)) == whole
 
 
 def test_an_empty_stream_is_an_error(make_backbone: Callable[..., Backbone]) -> None:

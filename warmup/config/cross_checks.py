@@ -9,7 +9,7 @@ from pathlib import Path
 from warmup.config.data import HubData
 from warmup.config.facts import Facts
 from warmup.config.languages import TOY, language_code, resolve_language
-from warmup.config.method import WarmupMethod
+from warmup.config.method import SftMethod, WarmupMethod
 from warmup.config.schema import Config
 from warmup.config.templates import check_option_template
 from warmup.errors import UserError, nearest, wrong_value
@@ -28,6 +28,7 @@ def check_sections(config: Config, facts: Facts) -> None:
     _check_stream(config)
     _check_averaged_adapters(config)
     _check_ranked_options(config)
+    _take_label_smoothing(config)
     most, fewest = config.task.max_target_tokens, config.evaluation.min_new_tokens
     if fewest >= most:
         raise wrong_value("evaluation.min_new_tokens", fewest, f"below task.max_target_tokens={most}")
@@ -92,6 +93,22 @@ def _check_averaged_adapters(config: Config) -> None:
     if config.model.lora.rank and averaged > 1:
         reason = "the mean of B and the mean of A do not make the mean of B A"
         raise wrong_value("trainer.average_checkpoints", averaged, f"1 with model.lora.rank: {reason}")
+
+
+def _take_label_smoothing(config: Config) -> None:
+    """Hugging Face's spelling is the method's own: the Trainer's smoother knows nothing of our loss."""
+    key, smoothing, method = "trainer.arguments.label_smoothing_factor", config.trainer.arguments, config.method
+    value = smoothing.label_smoothing_factor
+    if not value:
+        return
+    if not isinstance(method, SftMethod):
+        reason = (
+            "warmups are weighed by the likelihood of the target as it is" if method.name == "warmup" else "it is SFT's"
+        )
+        raise wrong_value(key, value, f"null or 0 with method={method.name}: {reason}")
+    if method.label_smoothing:
+        raise wrong_value(key, value, f"null beside method.label_smoothing={method.label_smoothing}, which is the same")
+    method.label_smoothing = value
 
 
 def _check_ranked_options(config: Config) -> None:

@@ -6,6 +6,8 @@ import dataclasses
 import types
 import typing
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
@@ -17,22 +19,30 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from warmup.config.fields import range_in_words
+from warmup.config.further_arguments import KEY as ARGUMENTS
+from warmup.config.further_arguments import REFUSED
 from warmup.config.groups import CONF, config_groups
 from warmup.errors import UserError, nearest, wrong_value
 
 TYPE_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
 
 
-def explain_composition(arguments: Sequence[str], multirun: bool, error: Exception) -> UserError:
-    """The first wrong one of the command line's overrides; Hydra's own words when it is none of them."""
+def explain_composition(
+    arguments: Sequence[str], multirun: bool, error: Exception, config_dir: str | None = None
+) -> UserError:
+    """The first wrong one of the command line's overrides; Hydra's own words when it is none of them.
+
+    `config_dir`: the user's own choices, as `--config-dir` names them.
+    """
     try:
         overrides = [single for text in arguments for single in _single_overrides(text, multirun)]
-        groups = config_groups()
+        own = _own_folders(overrides, config_dir)
+        groups = config_groups(own)
         for override in overrides:
             if override.key_or_group in groups:
                 _check_choice(override, groups)
         choices = [o.input_line or "" for o in overrides if o.key_or_group in groups and not o.is_delete()]
-        base = _compose(choices)
+        base = _compose([f"hydra.searchpath={[f'file://{folder}' for folder in own]}", *choices])
         for override in overrides:
             if override.key_or_group not in groups and not override.key_or_group.startswith("hydra"):
                 _check_override(override, base, groups)
@@ -47,6 +57,14 @@ def explain_composition(arguments: Sequence[str], multirun: bool, error: Excepti
         )
     words = [str(error), str(error.__cause__ or "")]
     return UserError(" ".join(part for part in words if part))
+
+
+def _own_folders(overrides: Sequence[Override], config_dir: str | None) -> list[Path]:
+    """Where Hydra looks for choices besides `conf`: `--config-dir`, and the folders of `hydra.searchpath`."""
+    values = [override.value() for override in overrides if override.key_or_group == "hydra.searchpath"]
+    given = [str(text) for value in values if isinstance(value, list) for text in value]
+    folders = [*([config_dir] if config_dir else []), *given]
+    return [Path(text.removeprefix("file://")).resolve() for text in folders if not text.startswith("pkg://")]
 
 
 def _single_overrides(text: str, multirun: bool) -> Iterator[Override]:
@@ -91,9 +109,15 @@ def _compose(overrides: list[str]) -> DictConfig:
 
 
 def _check_override(override: Override, base: DictConfig, groups: dict[str, list[str]]) -> None:
-    key = override.key_or_group
+    key, value = override.key_or_group, override.value()
     known = list(_keys(base))
+    if isinstance(value, dict) and key in known and OmegaConf.is_dict(OmegaConf.select(base, key)):
+        for name, inner in value.items():  # a section given as a mapping: each of its keys
+            _check_override(replace(override, key_or_group=f"{key}.{name}", _value=inner), base, groups)
+        return
     if key not in known:
+        if key.startswith(f"{ARGUMENTS}.") and (reason := REFUSED.get(key.rpartition(".")[2])):
+            raise UserError(f"{key} is not passed on: {reason}")
         parent, _, name = key.rpartition(".")
         if parent in known and parent.endswith("fields"):
             raise UserError(f"{key}: write the whole mapping, as '{parent}={{{name}: COLUMN}}'")
@@ -105,9 +129,9 @@ def _check_override(override: Override, base: DictConfig, groups: dict[str, list
     if override.is_delete():
         raise UserError(f"{override.input_line!r}: a key of the configuration cannot be deleted, only set")
     try:
-        OmegaConf.update(base, key, override.value())
+        OmegaConf.update(base, key, value)
     except (OmegaConfBaseException, ValueError) as error:
-        raise wrong_value(key, override.value(), _allowed_in_words(key, base)) from error
+        raise wrong_value(key, value, _allowed_in_words(key, base)) from error
 
 
 def _choice_with_key(key: str, groups: dict[str, list[str]]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -10,10 +11,15 @@ from omegaconf import OmegaConf
 CONF = (Path(__file__).parents[1] / "conf").resolve()  # a link to the repository's; in a wheel a folder
 
 
-def config_groups() -> dict[str, list[str]]:
-    """Each configuration group and its choices, read off the `conf` folder."""
+def config_groups(own_folders: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Each configuration group and its choices: those of the `conf` folder, and the user's own (`--config-dir`)."""
     folders = [folder for folder in sorted(CONF.iterdir()) if folder.is_dir() and folder.name != "hydra"]
-    return {folder.name: sorted(file.stem for file in folder.glob("*.yaml")) for folder in folders}
+    return {
+        folder.name: sorted(
+            {file.stem for root in (CONF, *own_folders) for file in (root / folder.name).glob("*.yaml")}
+        )
+        for folder in folders
+    }
 
 
 @cache

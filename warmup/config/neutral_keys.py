@@ -25,6 +25,15 @@ NEUTRAL_KEYS = {
     "evaluation.substituted_examples": "how many examples are answered again given other warmups, beside the scores",
     "trainer.logging_steps": "how often the history is written",
     "trainer.keep_checkpoints": "how many checkpoints stay on the disk; the best one always does",
+    "trainer.arguments.torch_empty_cache_steps": "when memory is handed back",
+    **{
+        f"trainer.arguments.{name}": "how batches get from where they are made to where they are computed"
+        for name in (
+            *(f"dataloader_{part}" for part in ("num_workers", "prefetch_factor", "persistent_workers", "pin_memory")),
+            *(f"ddp_{part}" for part in ("backend", "bucket_cap_mb", "broadcast_buffers")),
+            *(f"ddp_{part}" for part in ("find_unused_parameters", "timeout")),
+        )
+    },
 }
 # A begun folder goes on with another value of these. The others write other files, so they need another folder.
 RESUMABLE_KEYS = ("logger", "runs")
@@ -51,28 +60,37 @@ def free_overrides(overrides: Sequence[str]) -> dict[str, str]:
     return {key: value for key, value in pairs if tells_runs_apart(key)}
 
 
+def set_values(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of each key that is set.
+
+    One that is null is as good as not there: a key that a later version of this program brought makes no other run.
+    """
+    for name, value in node.items():
+        if isinstance(value, Mapping):
+            yield from set_values(value, f"{prefix}{name}.")
+        elif value is not None:
+            yield f"{prefix}{name}", value
+
+
 def first_difference(before: Mapping[Any, Any], now: Mapping[Any, Any]) -> str | None:
-    """The first top-level key by which a run folder's configuration is not the one given; None if it goes on."""
+    """The first key by which a run folder's configuration is not the one given; None if it goes on."""
+    had, has = (dict(_of_the_folder(config)) for config in (before, now))
+    return next((key for key in sorted({*had, *has}) if had.get(key) != has.get(key)), None)
 
-    def shown(config: Mapping[Any, Any], key: str) -> Any:
-        value = config.get(key)
-        return ONE_STAGE.get(str(value), value) if key == "run" else value
 
-    keys = sorted({*before, *now} - {*RESUMABLE_KEYS})
-    return next((key for key in keys if shown(before, key) != shown(now, key)), None)
+def _of_the_folder(config: Mapping[Any, Any]) -> Iterator[tuple[str, Any]]:
+    for key, value in set_values(config):
+        if key.split(".")[0] not in RESUMABLE_KEYS:
+            yield key, _stage(key, value)
+
+
+def _stage(key: str, value: Any) -> Any:
+    return ONE_STAGE.get(str(value), value) if key == "run" else value
 
 
 def digest_of_numbers(config: Mapping[Any, Any]) -> str:
     """Eight digits that stand for all of a resolved configuration that changes what a run finds."""
-    return hashlib.sha256(json.dumps(sorted(_counted_values(config)), default=str).encode()).hexdigest()[:8]
-
-
-def _counted_values(node: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    for name, value in node.items():
-        key = f"{prefix}{name}"
-        if is_neutral(key) and key not in ABOUT:
-            continue
-        if isinstance(value, Mapping) and value:
-            yield from _counted_values(value, f"{key}.")
-        else:
-            yield key, repr(ONE_STAGE.get(str(value), value) if key == "run" else value)
+    counted = [
+        (key, repr(_stage(key, value))) for key, value in set_values(config) if key in ABOUT or not is_neutral(key)
+    ]
+    return hashlib.sha256(json.dumps(sorted(counted)).encode()).hexdigest()[:8]

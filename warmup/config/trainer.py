@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from warmup.config.fields import choice, number
+from warmup.config.further_arguments import FurtherArguments
 from warmup.errors import UserError, wrong_value
 
 MOST_STEPS = 10**9  # at a thousand steps a second they take twelve days
@@ -34,6 +35,7 @@ class TrainerConfig:
     keep_checkpoints: int = number(1, 1, 1000)  # beside the best one
     average_checkpoints: int = number(1, 1, 1000)  # the model is the mean of the last N evaluated; 1: the best one
     logging_steps: int = number(10, 1, MOST_STEPS)
+    arguments: FurtherArguments = field(default_factory=FurtherArguments)
 
     def check(self) -> None:
         """See that steps or epochs say when training ends, and that it evaluates often enough.
@@ -51,6 +53,7 @@ class TrainerConfig:
         if self.max_steps < 0 and self.epochs is None:
             raise UserError("trainer.epochs is not set, and trainer.max_steps=-1 goes by it: give trainer.epochs=VALUE")
         self._check_average()
+        self.arguments.check(self.optimizer, self.schedule)
 
     def _check_average(self) -> None:
         """What the data decides too is checked when training begins."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -48,19 +49,35 @@ class SacrebleuMetric(Metric):
         value = scorer.corpus_score(list(texts.predictions), [list(texts.references)]).score
         return {self.name: Score(float(value), str(scorer.get_signature()))}
 
-    def statistics(self, texts: Texts, settings: ScoringSettings) -> SufficientStatistics:
-        """As sacrebleu's `PairedTest` extracts them."""
+    def terms(self, scorer: Any, predictions: Sequence[str], references: Sequence[str]) -> Array:
+        """[examples, statistics] as `scorer`, sacrebleu's own metric, has them."""
         import numpy as np
 
-        scorer = self.scorer(settings.target_language)
-        terms = scorer._extract_corpus_statistics(texts.predictions, [texts.references])
-        return SufficientStatistics(np.array(terms, dtype=float), self.of_sums, sacrebleu=scorer)
+        return np.array(scorer._extract_corpus_statistics(predictions, [references]), dtype=float)
+
+    def statistics(self, texts: Texts, settings: ScoringSettings) -> SufficientStatistics:
+        """As sacrebleu's `PairedTest` extracts them."""
+        scorer, terms = _scorer_and_terms(
+            self, settings.target_language, tuple(texts.predictions), tuple(texts.references)
+        )
+        return SufficientStatistics(terms, self.of_sums, sacrebleu=scorer)
 
     def example_scores(self, score: str, texts: Texts, settings: ScoringSettings) -> list[float]:
         """sacrebleu's sentence score."""
-        scorer = self.scorer(settings.target_language)
-        pairs = zip(texts.predictions, texts.references, strict=True)
-        return [scorer.sentence_score(prediction, [reference]).score for prediction, reference in pairs]
+        found = self.statistics(texts, settings)
+        of_each = found.terms.astype(int).tolist()
+        return [float(found.sacrebleu._compute_score_from_stats(terms).score) for terms in of_each]
+
+
+@lru_cache(
+    maxsize=32
+)  # of SFT and warmup three seeds each, by some metrics: SFT is compared with one variant after another
+def _scorer_and_terms(
+    metric: SacrebleuMetric, target_language: str | None, predictions: tuple[str, ...], references: tuple[str, ...]
+) -> tuple[Any, Array]:
+    scorer = metric.scorer(target_language)
+    scorer.num_refs = 1  # for its signature, which it else learns when it reads the references
+    return scorer, metric.terms(scorer, predictions, references)
 
 
 class Bleu(SacrebleuMetric):
@@ -76,6 +93,12 @@ class Bleu(SacrebleuMetric):
         from sacrebleu.metrics.bleu import BLEU
 
         return BLEU(tokenize=bleu_tokenizer(target_language))
+
+    def terms(self, scorer: Any, predictions: Sequence[str], references: Sequence[str]) -> Array:
+        """Of all examples at once."""
+        from warmup.metrics.sacrebleu_terms import bleu_terms
+
+        return bleu_terms(scorer, predictions, references)
 
     of_sums = staticmethod(bleu_of_sums)
 
@@ -100,6 +123,12 @@ class ChrF(SacrebleuMetric):
         from sacrebleu.metrics.chrf import CHRF
 
         return CHRF(word_order=2)
+
+    def terms(self, scorer: Any, predictions: Sequence[str], references: Sequence[str]) -> Array:
+        """Of all examples at once."""
+        from warmup.metrics.sacrebleu_terms import chrf_terms
+
+        return chrf_terms(scorer, predictions, references)
 
     of_sums = staticmethod(chrf_of_sums)
 

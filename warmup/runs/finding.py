@@ -16,14 +16,13 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
-from warmup.config.neutral_keys import tells_runs_apart
+from warmup.config.neutral_keys import set_values, tells_runs_apart
 from warmup.errors import UserError
 from warmup.runs.file_names import RunFile
 from warmup.runs.metrics_records import METHOD_NAMES, RunMetrics, SegmentScores, WarmupAnalysis
 from warmup.runs.records import Environment, Failure, Inputs, RunConfiguration, plain_line
 
 Record = TypeVar("Record")
-YAML_WORDS = {None: "null", True: "true", False: "false"}
 # Digests in inputs.json that stand for the names of what a run read, in as many digits as are shown.
 BY_CONTENT = ("train_examples", "validation_examples", "test_examples", "model.pretrained", "checkpoint")
 DIGITS = 12
@@ -231,12 +230,10 @@ def natural_order(text: str) -> list[tuple[int, float, str]]:
     return [(0, float(part), "") if index % 2 else (1, 0.0, part) for index, part in enumerate(parts)]
 
 
-def _settings_of(node: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in node.items():
-        if isinstance(value, dict) and value:
-            yield from _settings_of(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", plain_line(YAML_WORDS[value] if value is None or isinstance(value, bool) else value)
+def _settings_of(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Values as YAML writes them."""
+    for key, value in set_values(config):
+        yield key, plain_line(str(value).lower() if isinstance(value, bool) else value)
 
 
 def _is_of_method(key: str) -> bool:

@@ -116,6 +116,8 @@ def _paths(config: Config) -> dict[str, str]:
     if config.run in ("all", "evaluate", "score"):
         keys = Facts(METRICS).model_keys(config.task.metrics)
         named |= {f"evaluation.{key}": getattr(config.evaluation, key) for key in keys}
+    if config.run in ("all", "train"):
+        named["trainer.arguments.deepspeed"] = config.trainer.arguments.deepspeed
     return {key: path for key, path in named.items() if path}
 
 

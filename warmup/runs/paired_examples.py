@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from functools import cached_property, lru_cache
 
 import regex
 
@@ -23,11 +23,20 @@ from warmup.runs.predictions import Predictions, read_predictions
 # A word: letters, marks and digits; in scripts that are written without spaces, a character. JavaScript reads it too.
 UNSPACED = r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}\p{Script=Lao}\p{Script=Khmer}]"
 WORD = rf"{UNSPACED}\p{{M}}*|(?:(?!{UNSPACED})[\p{{L}}\p{{M}}\p{{N}}_])+"
+_WORD = regex.compile(WORD)
 
 
 def words(text: str) -> list[str]:
     """The words of a text in lower case, without punctuation."""
-    return [word.lower() for word in regex.findall(WORD, text)]
+    return [*map(str.lower, _WORD.findall(text))]
+
+
+@lru_cache(
+    maxsize=4
+)  # the sources and the references of a test set or two: the runs that answered one follow each other
+def words_of_each(texts: tuple[str, ...]) -> list[set[str]]:
+    """The words of each text, each once."""
+    return [set(words(text)) for text in texts]
 
 
 @dataclass(frozen=True)
@@ -52,13 +61,12 @@ class PairedExamples:
     sft_predictions: Sequence[str | None]
     gains: Sequence[float | None]
 
+    @cached_property
     def overlaps(self) -> list[float | None]:
         """For each example the share of the warmup's words that the reference has; None for a warmup without words."""
-        found = []
-        for warmup, reference in zip(self.warmups, self.references, strict=True):
-            tokens, known = words(warmup or ""), set(words(reference))
-            found.append(fmean(token in known for token in tokens) if tokens else None)
-        return found
+        of_warmups = (words(warmup or "") for warmup in self.warmups)
+        pairs = zip(of_warmups, words_of_each(tuple(self.references)), strict=True)
+        return [sum(token in known for token in tokens) / len(tokens) if tokens else None for tokens, known in pairs]
 
 
 def reversed_gains(scores: Iterable[str | None]) -> str:

@@ -60,7 +60,7 @@ def _test(row: Row) -> PairedComparison:
     test_set = TestSet(answers[0][0].references, target_language_of(pairs[0][0]), answers[0][0].options)
     segments = (baseline_segments, system_segments) if baseline_segments and system_segments else None
     baseline, system = ([list(found.predictions) for found in of_method] for of_method in answers)
-    content = [VERSIONS, row.metric, baseline, system, asdict(test_set), segments]
+    content = [VERSIONS, row.metric, baseline, system, vars(test_set), segments]
     try:
         test = cached_record(
             f"the paired test of {row.metric}",

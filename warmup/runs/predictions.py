@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,7 @@ class Predictions:
             options_of_all(examples),
         )
 
-    @property
+    @cached_property
     def test_set(self) -> str:
         """A digest that two runs share when they answered the same questions."""
         return hashlib.sha256(json.dumps([self.sources, self.references]).encode()).hexdigest()
@@ -109,7 +109,7 @@ def read_predictions(run: Run) -> Predictions:
     return found
 
 
-@lru_cache(maxsize=8)  # of SFT and warmup three seeds each, whose metrics are tested one after another
+@lru_cache(maxsize=256)  # all runs of a comparison, as a rule: its page holds their answers too
 def _unchanged(folder: Path, changed: int) -> Predictions:
     return Predictions.read(folder)
 

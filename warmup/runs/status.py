@@ -37,6 +37,18 @@ class RunStatus:
     progress: LiveProgress | None = None
 
 
+def standing_of(folder: Path, done: bool) -> Standing:
+    """How a run stands, by its files; `done`: whether its results are there."""
+    if done:
+        return Standing.DONE
+    owner = owner_of(folder)
+    if owner is not None and owner.alive:
+        return Standing.RUNNING
+    if (folder / RunFile.FAILURE).is_file():
+        return Standing.FAILED
+    return Standing.STOPPED if (folder / RunFile.CONFIG).is_file() else Standing.WAITING
+
+
 def find_statuses(folders: Sequence[Path]) -> list[RunStatus]:
     """All runs in `folders` and below, and the jobs of their sweeps that have not begun; those under way come first."""
     found: dict[Path, RunStatus] = {}
@@ -63,14 +75,12 @@ def _status_of(folder: Path) -> RunStatus:
         stage = str(RunConfiguration.read(folder).values.get("run", "all"))
     except UserError as error:
         return RunStatus(folder, Standing.FAILED, str(error))
-    owner = owner_of(folder)
-    if owner is not None and owner.alive:
+    standing = standing_of(folder, (folder / last_file(stage)).exists())
+    if standing == Standing.RUNNING:
         progress = LiveProgress.read(folder)
         trained = (folder / RunFile.TRAINING).exists()
         doing = "training" if progress else "answering" if trained else "starting"
-        return RunStatus(folder, Standing.RUNNING, f"{doing}, {plain_line(owner)}", progress)
-    if (folder / last_file(stage)).exists():
-        return RunStatus(folder, Standing.DONE)
-    if (folder / RunFile.FAILURE).is_file():
-        return RunStatus(folder, Standing.FAILED, Failure.read(folder).line)
-    return RunStatus(folder, Standing.STOPPED, "the command that began it goes on with it")
+        return RunStatus(folder, standing, f"{doing}, {plain_line(owner_of(folder))}", progress)
+    if standing == Standing.FAILED:
+        return RunStatus(folder, standing, Failure.read(folder).line)
+    return RunStatus(folder, standing, "" if standing == Standing.DONE else "the command that began it goes on with it")

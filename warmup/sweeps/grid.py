@@ -23,8 +23,9 @@ from warmup.errors import UserError, one_line
 from warmup.files import write_text
 from warmup.runs.lock import Watch, owner_of
 from warmup.runs.records import Failure
+from warmup.runs.status import Standing
 from warmup.runs.sweep_plan import SweepPlan
-from warmup.sweeps.jobs import State, SweptJob, plan_jobs, typed_overrides
+from warmup.sweeps.jobs import SweptJob, plan_jobs, typed_overrides
 from warmup.sweeps.summary import arguments_for, count_jobs, end_sweep, print_plan
 from warmup.sweeps.task import Outcome, Result, SweepTask, failure_since
 from warmup.training.interruption import INTERRUPTION
@@ -123,12 +124,12 @@ class GridSweeper(Sweeper):
         assert self.config is not None and self.hydra_context is not None
         folder = Path(self.config.hydra.sweep.dir)
         INTERRUPTION.folder = f"hydra.sweep.dir={os.path.relpath(folder)}"
-        jobs = {job: job.state for job in self.plan(arguments)}
+        jobs = {job: job.standing for job in self.plan(arguments)}
         print_plan(folder, jobs)
         folder.mkdir(parents=True, exist_ok=True)
         SweepPlan({job.subdir: " ".join(job.overrides) for job in jobs}).write(folder)
         runner = JobRunner(self.hydra_context, self.config)
-        for batch in _in_batches([job for job in jobs if jobs[job] != State.DONE], self.max_batch_size):
+        for batch in _in_batches([job for job in jobs if jobs[job] != Standing.DONE], self.max_batch_size):
             runner.run(batch)
         end_sweep([*jobs], runner.failed, folder, self.config, arguments_for([*runner.failed], self.config))
         say(f"{folder}: {count_jobs(len(jobs))} done")

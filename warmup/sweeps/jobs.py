@@ -6,7 +6,6 @@ import copy
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from hydra.core.config_loader import ConfigLoader
@@ -17,19 +16,8 @@ from warmup.command_line import FACTS, is_done
 from warmup.config.checks import check
 from warmup.config.schema import Config
 from warmup.errors import UserError
-from warmup.runs.file_names import RunFile
-from warmup.runs.lock import owner_of
 from warmup.runs.records import RunConfiguration
-
-
-class State(StrEnum):
-    """How a job stands before the sweep starts."""
-
-    DONE = "done"
-    UNDER_WAY = "under way elsewhere"
-    FAILED = "failed before, runs again"
-    STOPPED = "stopped before, goes on"
-    NEW = "new"
+from warmup.runs.status import Standing, standing_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,16 +54,9 @@ class SweptJob:
         return self.config.run != "tables" and is_done(self.folder, self.composed, self.config)
 
     @property
-    def state(self) -> State:
+    def standing(self) -> Standing:
         """How it stands now."""
-        if self.is_done:
-            return State.DONE
-        owner = owner_of(self.folder)
-        if owner is not None and owner.alive:
-            return State.UNDER_WAY
-        if (self.folder / RunFile.FAILURE).is_file():
-            return State.FAILED
-        return State.STOPPED if (self.folder / RunFile.CONFIG).is_file() else State.NEW
+        return standing_of(self.folder, self.is_done)
 
 
 def plan_jobs(loader: ConfigLoader, config: DictConfig, jobs: Sequence[Sequence[str]]) -> list[SweptJob]:

@@ -16,9 +16,17 @@ from warmup.config.schema import LoggerConfig
 from warmup.display import say
 from warmup.runs.finding import TRAINING_STAGES
 from warmup.runs.lock import owner_of
-from warmup.sweeps.jobs import State, SweptJob, typed_overrides
+from warmup.runs.status import Standing
+from warmup.sweeps.jobs import SweptJob, typed_overrides
 
 PROGRAM = "python scripts/train.py"
+BEFORE_A_SWEEP = {
+    Standing.DONE: "done",
+    Standing.RUNNING: "under way elsewhere",
+    Standing.FAILED: "failed before, runs again",
+    Standing.STOPPED: "stopped before, goes on",
+    Standing.WAITING: "new",
+}
 NEXT_STEPS = """
 What to try next (each run has its own folder in {folder}, with model/, predictions.jsonl and metrics.json):
   read what a model wrote     less {folder}/*/predictions.jsonl
@@ -32,14 +40,14 @@ def count_jobs(number: int) -> str:
     return f"{number} job{'' if number == 1 else 's'}"
 
 
-def print_plan(folder: Path, jobs: Mapping[SweptJob, State]) -> None:
+def print_plan(folder: Path, jobs: Mapping[SweptJob, Standing]) -> None:
     """A line for each job."""
     counts = Counter(jobs.values())
-    found = ", ".join(f"{counts[state]} {state}" for state in State if counts[state])
+    found = ", ".join(f"{counts[standing]} {words}" for standing, words in BEFORE_A_SWEEP.items() if counts[standing])
     say(f"{folder}: {count_jobs(len(jobs))}: {found}")
-    for job, state in jobs.items():
-        owner = f" ({owner_of(job.folder)})" if state == State.UNDER_WAY else ""
-        say(f"  {state}{owner}: {job.subdir}")
+    for job, standing in jobs.items():
+        owner = f" ({owner_of(job.folder)})" if standing == Standing.RUNNING else ""
+        say(f"  {BEFORE_A_SWEEP[standing]}{owner}: {job.subdir}")
 
 
 def print_failures(failed: Mapping[SweptJob, str], jobs: int, again: Sequence[str]) -> None:
@@ -82,7 +90,7 @@ def compare_jobs(jobs: Sequence[SweptJob], folder: Path, config: DictConfig) -> 
     """The comparison of the jobs that have scores, written into the sweep's folder; nothing where none has."""
     scored = [job.folder for job in jobs if job.config.run in TRAINING_STAGES and job.folder.is_dir()]
     if scored:
-        from warmup.run import compare  # here, so that a sweep is checked before torch is loaded
+        from warmup.overviews import compare  # here, so that a sweep is checked before anything heavy is loaded
 
         logger = OmegaConf.to_object(config.logger)
         assert isinstance(logger, LoggerConfig)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from warmup.models.encoding import IGNORED_LABEL
 from warmup.models.stored_tokens import TokenRows
 
 FILLER = -1  # the index that stands for no example
+READ = "examples"  # of a batch: the indices of what is in it
 
 
 class Order(ABC, Sampler[int]):
@@ -37,11 +39,10 @@ class Order(ABC, Sampler[int]):
 
 
 class EncodedExamples(Dataset):
-    """Token ids of sources and targets, made once before training; `read` grows by the index of each that is read."""
+    """Token ids of sources and targets, made once before training, each with its index."""
 
     def __init__(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> None:
         self.sources, self.targets = sources, targets
-        self.read: list[int] = []
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -49,18 +50,19 @@ class EncodedExamples(Dataset):
     def __str__(self) -> str:
         return f"{len(self):,} examples"
 
-    def __getitem__(self, index: int) -> dict[str, list[int]]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if index == FILLER:
-            return {"source": self.sources[0], "target": [IGNORED_LABEL]}
-        self.read.append(index)
-        place = index - self.first
-        return {"source": self.sources[place], "target": self.targets[place]}
+            return {"source": self.pair(0)[0], "target": [IGNORED_LABEL], READ: FILLER}
+        source, target = self.pair(index)
+        return {"source": source, "target": target, READ: index}
 
-    first = 0  # the index of the first source that is held
+    def pair(self, index: int) -> tuple[list[int], list[int]]:
+        """Source and target of one example."""
+        return self.sources[index], self.targets[index]
 
     @property
     def lengths(self) -> np.ndarray:
-        """[n] tokens of source and target together, of those that are held."""
+        """[n] tokens of source and target together."""
         return row_lengths(self.sources) + row_lengths(self.targets)
 
     @property
@@ -71,6 +73,16 @@ class EncodedExamples(Dataset):
     def order(self, step: int, group_by_length: bool, seed: int) -> Order:
         """Another one for each epoch; optimiser steps take `step` examples each."""
         return ShuffledSampler(self.lengths, step, group_by_length, seed)
+
+
+class WithIndices:
+    """A collator whose batches say which examples are in them: workers that read ahead could not tell otherwise."""
+
+    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        return {**self.collate(rows), READ: [row[READ] for row in rows if row[READ] != FILLER]}
 
 
 class ShuffledSampler(Order):

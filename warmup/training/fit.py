@@ -16,12 +16,14 @@ from accelerate.utils import broadcast_object_list
 from tqdm.contrib.logging import logging_redirect_tqdm
 from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallback, TrainerState, TrainingArguments
 
+from warmup.config.further_arguments import KEY
 from warmup.config.schema import MethodConfig, TrainerConfig
-from warmup.errors import UserError
+from warmup.errors import UserError, first_line
 from warmup.manifest import have_on_the_disk
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
+from warmup.models.liger import use_liger_kernels
 from warmup.models.loading import save
 from warmup.models.modes import checkpoint_contexts
 from warmup.models.size import count_weights
@@ -143,6 +145,8 @@ def _trainer_of(
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": checkpoint_contexts})
     model.to(job.device)
+    if config.arguments.use_liger_kernel:
+        use_liger_kernels(model)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
     keeping = KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints)
     trainer = WarmupTrainer(
@@ -207,7 +211,11 @@ def training_arguments(
     narrow = use_bfloat16(config.precision, device)
     # transformers reads this where it is not told otherwise, and leaves it behind for the next job of the process
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if narrow else "no"
-    return Arguments(
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_DYNAMO_")]:
+        del os.environ[name]  # likewise, of torch_compile
+    further = {"dataloader_pin_memory": device == "cuda", **config.arguments.given}
+    further.pop("use_liger_kernel", None)  # the Trainer looks for the model that is in ours
+    values = dict(
         output_dir=str(folder),
         max_steps=config.max_steps,
         num_train_epochs=config.epochs or 1.0,
@@ -232,11 +240,15 @@ def training_arguments(
         logging_nan_inf_filter=False,  # a NaN must be seen, not replaced by a mean
         disable_tqdm=False,  # or the Trainer, seeing transformers quiet, prints dictionaries instead of a bar
         remove_unused_columns=False,
-        dataloader_pin_memory=device == "cuda",
         seed=seed,
         report_to="none",  # the Trainer's own loggers obey environment variables
         **(every if config.evaluate_by == "steps" else {}),
+        **further,
     )
+    try:
+        return Arguments(**values)
+    except (ValueError, ImportError) as error:  # what only this machine can tell, as that it has no TF32
+        raise UserError(f"{KEY} is {config.arguments.given}: {first_line(error)}") from error
 
 
 def use_bfloat16(precision: str, device: str) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 
+from warmup.display import LONGEST_LINE
 from warmup.training.processes import is_launched
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C; kill and schedulers; what schedulers send before
@@ -83,9 +84,10 @@ class Interruption:
         said += "" if self.saved is None else f", saved at step {self.saved}"
         if self.folder is None:
             return said
-        if is_launched():
+        whole = f"{said}; to go on: {_command_with(self.folder, sys.argv)}"
+        if is_launched() or len(whole) > LONGEST_LINE:  # half a command is none
             return f"{said}; to go on: the same command with {shlex.quote(self.folder)}"
-        return f"{said}; to go on: {_command_with(self.folder, sys.argv)}"
+        return whole
 
 
 def _command_with(folder: str, words: Sequence[str]) -> str:

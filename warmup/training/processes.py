@@ -94,11 +94,18 @@ def true_anywhere(flag: bool, device: torch.device) -> bool:
 
 def quiet_libraries() -> None:
     """One voice: libraries speak only of errors, and of several processes only the first speaks."""
-    import transformers  # here, since command_line asks this module which process it is, before torch
-
-    transformers.utils.logging.set_verbosity_error()
     warnings.filterwarnings("ignore", message="mtime may not be reliable")  # said at every checkpoint
-    for library in ("huggingface_hub", "datasets", "fsspec", "urllib3", "httpx", "matplotlib", "sacrebleu"):
+    for library in (
+        "transformers",
+        "huggingface_hub",
+        "datasets",
+        "fsspec",
+        "urllib3",
+        "httpx",
+        "matplotlib",
+        "sacrebleu",
+        "torch._dynamo",
+    ):
         logging.getLogger(library).setLevel(logging.ERROR)
     if not is_main_process():
         logging.getLogger().setLevel(logging.ERROR)

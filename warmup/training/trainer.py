@@ -20,7 +20,7 @@ from warmup.errors import UserError
 from warmup.manifest import damage, put_in_place
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import load_weights, save
-from warmup.training.batches import EncodedExamples, EpochLoader, SharedBatches, cut
+from warmup.training.batches import READ, EncodedExamples, EpochLoader, SharedBatches, WithIndices, cut
 from warmup.training.checkpoints import STATE_FILE, aside, checkpoint_at, evaluated_steps, mean_weights, read_state
 from warmup.training.guard import StepGuard
 from warmup.training.interruption import INTERRUPTION, Interrupted
@@ -127,17 +127,18 @@ class WarmupTrainer(Trainer):
         return EpochLoader(
             data,
             batch_sampler=SharedBatches(order, together, self.args.world_size, self.args.process_index),
-            collate_fn=self.data_collator,
+            collate_fn=WithIndices(self.data_collator),
             pin_memory=self.args.dataloader_pin_memory,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            persistent_workers=self.args.dataloader_persistent_workers,
         )
 
     def get_batch_samples(self, *arguments: Any, **keywords: Any) -> Any:
         """The batches of the next optimiser step, which begins here."""
-        data = self.train_dataset
-        assert isinstance(data, EncodedExamples)
-        data.read.clear()
         found = super().get_batch_samples(*arguments, **keywords)
-        self.guard.examples, self.guard.loss = list(data.read), 0.0
+        self.guard.examples = [index for batch in found[0] for index in batch.pop(READ)]
+        self.guard.loss = 0.0
         self.progress.begin_step()
         self.step_batches: list[dict[str, Any]] = []
         return found

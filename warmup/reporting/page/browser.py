@@ -44,7 +44,7 @@ def _answers(paired: PairedExamples) -> dict[str, Any]:
         "predictions": paired.predictions,
         "sft": paired.sft_predictions,
         "gains": [None if gain is None else round(gain, 4) for gain in paired.gains],
-        "overlaps": [None if share is None else round(share, 4) for share in paired.overlaps()],
+        "overlaps": [None if share is None else round(share, 4) for share in paired.overlaps],
     }
     return {name: list(column)[:MOST_BROWSED] for name, column in shown.items()}
 

@@ -16,7 +16,7 @@ from typing import Any
 from warmup.errors import UserError
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import WarmupAnalysis
-from warmup.runs.paired_examples import PairedExamples, words
+from warmup.runs.paired_examples import PairedExamples, words, words_of_each
 
 MOST_FREQUENT = 10
 
@@ -30,8 +30,7 @@ def analyse(examples: PairedExamples) -> dict[str, Any]:
     """
     warmups = [warmup or "" for warmup in examples.warmups]
     tokens = [words(warmup) for warmup in warmups]
-    sources = [set(words(text)) for text in examples.sources]
-    references = [set(words(text)) for text in examples.references]
+    sources, references = (words_of_each(tuple(texts)) for texts in (examples.sources, examples.references))
     others = [*references[1:], *references[:1]]
     only = [reference - source for reference, source in zip(references, sources, strict=True)]
     counts = Counter(warmups)
@@ -56,7 +55,7 @@ def analyse(examples: PairedExamples) -> dict[str, Any]:
             for warmup, count in counts.most_common(MOST_FREQUENT)
         ],
         "gain": _gain(examples),
-        "overlap_and_gain": correlation(examples.overlaps(), examples.gains),
+        "overlap_and_gain": correlation(examples.overlaps, examples.gains),
         "substitution": _substitution(examples.run),
     }
 
