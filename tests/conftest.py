@@ -40,13 +40,13 @@ def _enlarge(model: torch.nn.Module, factor: float, head: float) -> None:
             weight.mul_(factor * (head if "lm_head" in name else 1))
 
 
-def tiny_backbone(architecture: str, dropout: float = 0.0) -> Backbone:
+def tiny_backbone(architecture: str, dropout: float = 0.0, width: int = 32) -> Backbone:
     """The same one at every call; float32 and in evaluation mode."""
     torch.manual_seed(0)
     config = ModelConfig(
-        name="tiny", architecture=architecture, vocabulary_size=300, width=32, layers=2, heads=2, feed_forward=48
+        name="tiny", architecture=architecture, vocabulary_size=300, layers=2, heads=2, dropout=dropout
     )
-    config.dropout = dropout
+    config.width, config.feed_forward = width, width * 3 // 2
     backbone = build_fresh(config, TEXTS, 64)
     if architecture in ("t5", "mt5"):
         _enlarge(backbone.model, 1 / small_scale(config.width), 0.25 if architecture == "t5" else 1)

@@ -44,6 +44,7 @@ from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
 from warmup.runs.records import RunConfiguration
+from warmup.tracking.hub import check_access, send_model
 from warmup.tracking.runs import Trackers, trackers_of_job
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
@@ -106,6 +107,8 @@ def run_stage(job: Job) -> None:
 def train_and_evaluate(job: Job) -> None:
     """run=all, and run=train, which stops after the model."""
     config = job.config
+    if config.push_to_hub and is_main_process():
+        check_access(config.push_to_hub)
     splits = load_splits(config.task, config.data, needed_splits(config.run))
     warn_of_made_up_language(config)
     check_selection_metric(config.task, [example.target or "" for example in splits.validation])
@@ -120,6 +123,8 @@ def train_and_evaluate(job: Job) -> None:
         training = train_model(job, model, encoded(job, model, splits), dev_scores, trackers)
         if config.run == "all":
             report(job, model, splits, unwritable, training, trackers)
+    if config.push_to_hub and is_main_process():
+        send_model(config.push_to_hub, job.folder / RunFile.MODEL)
 
 
 def evaluate(job: Job) -> None:
@@ -224,6 +229,7 @@ def train_model(
         model.backbone.merge_adapters()
     if is_main_process():
         save_trained(training_job, training)
+        write_card(job, model)
     saved = job.folder / RunFile.MODEL
     log.info("trained %d steps in %.1f s; the model is in %s", training.steps, training.seconds, saved)
     trackers.model(config.logger)
@@ -260,12 +266,24 @@ def report(
         skipped_steps=None if training is None else training.skipped_steps,
         decoding_seconds=round(seconds, 3),
     )
+    if training is not None:
+        write_card(job, model, metrics)
     metrics.write(job.folder)
     if job.sweep is None:
         from warmup.reporting.overview import write_overview
 
         write_overview([job.folder], job.folder)
     trackers.results(job.config.logger, metrics, predictions)
+
+
+def write_card(job: Job, model: AnsweringModel, metrics: RunMetrics | None = None) -> None:
+    """The card of the trained model, with its scores where there are `metrics`."""
+    from warmup.reporting.card.model_card import CardFacts, write_model_card  # here, as `write_overview`
+
+    labels = labels_of(job.config, job.written, model.settings.method)
+    kind, name = model.backbone.model.config.model_type, job.written["push_to_hub"]
+    facts = CardFacts(job.config, model.settings, labels, metrics, kind, name)
+    write_model_card(job.folder / RunFile.MODEL, facts)
 
 
 def answerer_of(job: Job, model: AnsweringModel) -> Answerer:

@@ -138,6 +138,8 @@ def _check_stage(config: Config) -> None:
         raise wrong_value("checkpoint", config.checkpoint, "with run=evaluate or run=predict only")
     if config.run == "wandb_report" and config.logger.mode != "online":
         raise wrong_value("logger.mode", config.logger.mode, "online: run=wandb_report asks wandb's server for a view")
+    if config.push_to_hub:
+        _check_hub_name(config.push_to_hub, config.run)
     for key in ("predictions", "references", "sources"):
         if getattr(config, key) and config.run != "score":
             raise wrong_value(key, getattr(config, key), "with run=score only")
@@ -159,6 +161,18 @@ def _check_stage(config: Config) -> None:
                 check_file(path, key)
     if config.run in ("tables", "status"):
         run_folders(config.runs)
+
+
+def _check_hub_name(name: str, stage: str) -> None:
+    from huggingface_hub.errors import HFValidationError  # here, so that --help need not wait for it
+    from huggingface_hub.utils import validate_repo_id
+
+    if stage not in ("all", "train"):
+        raise wrong_value("push_to_hub", name, "with run=all or run=train, which train a model")
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise wrong_value("push_to_hub", name, "NAME or USER/NAME: letters, digits, - _ and ., 96 at most") from error
 
 
 def run_folders(runs: str | list[str]) -> list[Path]:
