@@ -25,9 +25,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _nothing_is_left_in_the_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Scores and tests are kept by content; commands that tests start inherit the folder."""
+    """Scores, tests and large data are kept by content; commands that tests start inherit the folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("datasets")))
         yield
 
 
@@ -39,13 +40,13 @@ def _enlarge(model: torch.nn.Module, factor: float, head: float) -> None:
             weight.mul_(factor * (head if "lm_head" in name else 1))
 
 
-def tiny_backbone(architecture: str, dropout: float = 0.0) -> Backbone:
+def tiny_backbone(architecture: str, dropout: float = 0.0, width: int = 32) -> Backbone:
     """The same one at every call; float32 and in evaluation mode."""
     torch.manual_seed(0)
     config = ModelConfig(
-        name="tiny", architecture=architecture, vocabulary_size=300, width=32, layers=2, heads=2, feed_forward=48
+        name="tiny", architecture=architecture, vocabulary_size=300, layers=2, heads=2, dropout=dropout
     )
-    config.dropout = dropout
+    config.width, config.feed_forward = width, width * 3 // 2
     backbone = build_fresh(config, TEXTS, 64)
     if architecture in ("t5", "mt5"):
         _enlarge(backbone.model, 1 / small_scale(config.width), 0.25 if architecture == "t5" else 1)

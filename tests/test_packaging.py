@@ -75,7 +75,7 @@ def test_every_import_is_declared() -> None:
     imported = set().union(*(_imports(path) for path in files))
     foreign = imported - sys.stdlib_module_names - {"warmup", "scripts"}
     providers = packages_distributions()
-    extras = ("comet", "tensorboard", "mlflow", "optuna")
+    extras = ("comet", "tensorboard", "mlflow", "optuna", "liger")
     declared = {canonicalize_name(requirement.name) for requirement in _declared(*extras)}
     undeclared = [
         name for name in foreign if not declared & {canonicalize_name(found) for found in providers.get(name, [name])}

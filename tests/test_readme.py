@@ -196,12 +196,12 @@ def test_overrides_in_the_text_are_accepted(words: list[str]) -> None:
     check_words([*beside, *(word.replace("...", "news.csv").replace("[a,b]", "[outputs]") for word in words)])
 
 
-def answered_by_the_snippet(folder: Path, sources: list[str]) -> list[str]:
-    """What the README's Python answers, run as it stands there but for the folder."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert '"outputs/RUN/model"' in snippet
+def answered_by_the_snippet(folder: Path, sources: list[str], page: str = README) -> list[str]:
+    """What the Python of the README, or of a model card, answers, run as it stands there but for the folder."""
+    (snippet,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (line,) = re.findall(r"^folder = .*$", snippet, re.MULTILINE)
     scope: dict[str, Any] = {}
-    exec(snippet.replace("outputs/RUN/model", str(folder)), scope)  # the README's own words
+    exec(snippet.replace(line, f"folder = {str(folder)!r}"), scope)  # the page's own words
     return [scope["answer"](source) for source in sources]
 
 
@@ -238,4 +238,12 @@ def test_the_snippet_answers_as_a_run_of_a_causal_model_did(kind: str, tmp_path:
     done = subprocess.run(program, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
     sources, predictions = predicted(tmp_path / "run" / "predictions.jsonl")
-    assert answered_by_the_snippet(tmp_path / "run" / "model", sources) == predictions
+    model = tmp_path / "run" / "model"
+    card = (model / "README.md").read_text(encoding="utf-8")
+    assert answered_by_the_snippet(model, sources) == predictions
+    assert answered_by_the_snippet(model, sources, card) == predictions
+
+
+def test_a_model_card_has_the_snippet_of_the_readme() -> None:
+    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert snippet == (ROOT / "warmup" / "reporting" / "card" / "answer.py.txt").read_text(encoding="utf-8")

@@ -302,7 +302,13 @@ def _check_hydra(config: DictConfig) -> None:
         if folder is not None and (not Path(folder).name or Path(folder).name != folder or folder in {"..", *RunFile}):
             allowed = "null, or the name of a new folder in the run's, as .hydra"
             raise wrong_value("hydra.output_subdir", folder, allowed)
-        if config.mode == RunMode.MULTIRUN and config.launcher._target_.endswith(".SlurmLauncher"):
+        if config.mode != RunMode.MULTIRUN:
+            return
+        for key, _, name in (text.partition("=") for text in config.overrides.task):
+            if key == "push_to_hub" and "${" not in name and "," not in name:
+                allowed = "with -m a name for each job, as 'push_to_hub=USER/${method.name}_${seed}'"
+                raise wrong_value(key, name, allowed)
+        if config.launcher._target_.endswith(".SlurmLauncher"):
             _check_slurm()
 
 

@@ -14,11 +14,13 @@ from warmup.models.backbone import Backbone
 from warmup.models.loading import load_pretrained, save
 from warmup.models.lora import add_adapters
 
+FOR_4_BITS = 128  # a width that bitsandbytes can round, in blocks of 64
 
-def pretrained(folder: Path, architecture: str) -> Path:
+
+def pretrained(folder: Path, architecture: str, width: int = 32) -> Path:
     """`folder`, with a tiny model in it as if it had been pretrained."""
     if not folder.exists():
-        save(tiny_backbone(architecture), folder, SETTINGS)
+        save(tiny_backbone(architecture, width=width), folder, SETTINGS)
     return folder
 
 

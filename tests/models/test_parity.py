@@ -56,6 +56,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     *((kind, tying) for kind in ARCHITECTURES for tying in (TIED, UNTIED)),
     ("t5", {**TIED, "feed_forward_proj": "gated-gelu"}),
     ("bart", {"scale_embedding": True}),
+    *((kind, {"attn_implementation": "eager"}) for kind in ("bart", "mbart")),
     ("mbart", {"scale_embedding": True, **UNTIED}),
     ("llama", {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": 1}),
     ("llama", {"output_bias": True}),  # of the output layer: no config has it, a model may

@@ -61,7 +61,7 @@ def test_every_argument_of_the_trainer_is_passed_on_or_refused_for_a_reason() ->
 
 def test_the_keys_that_are_named_instead_exist() -> None:
     config = configured()
-    for key in set(SET_BY_KEYS.values()) - {"hydra.run.dir", "push_to_hub"}:
+    for key in set(SET_BY_KEYS.values()) - {"hydra.run.dir"}:
         attrgetter(key)(config)
 
 

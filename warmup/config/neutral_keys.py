@@ -15,6 +15,7 @@ NEUTRAL_KEYS = {
     "hydra": "where a run is written and how the jobs of a multirun are started",
     "logger": "where curves are sent besides the run's own folder",
     "run": "how far the command goes; what kind of run it was is in its record",
+    "push_to_hub": "where the model is sent when all is done",
     "runs": "the folders that run=tables reads",
     "inputs": "read by run=predict, which has no scores",
     "predictions": "read by run=score, whose answers may come from anything: it stands in no table",
@@ -36,7 +37,7 @@ NEUTRAL_KEYS = {
     },
 }
 # A begun folder goes on with another value of these. The others write other files, so they need another folder.
-RESUMABLE_KEYS = ("logger", "runs")
+RESUMABLE_KEYS = ("logger", "runs", "push_to_hub")
 ONE_STAGE = {"train": "all"}  # run=all goes on with what run=train left
 # In no table, and still what a command is about: they name its folder.
 ABOUT = ("run", "inputs", "predictions", "references", "sources")

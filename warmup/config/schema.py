@@ -55,6 +55,7 @@ class Config:
     predictions: str | None = None  # for run=score: answers made by anything, JSON lines or plain text
     references: str | None = None  # for run=score: their references, where the predictions file has none
     sources: str | None = None  # for run=score: their sources, which COMET reads
+    push_to_hub: str | None = None  # where on the Hugging Face hub the model and its card go when all is done
     runs: Any = folders("outputs")  # whose runs run=tables compares and run=status shows
     task: TaskConfig = MISSING
     data: DataConfig = MISSING

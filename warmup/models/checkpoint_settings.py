@@ -44,6 +44,7 @@ class CheckpointSettings:
     wording: Wording
     sequence: SequenceFormat = SequenceFormat()
     sharpening: Sharpening = Sharpening()  # of warmups
+    base_in_4bit: bool = False  # what the adapters were trained beside
 
     @property
     def method(self) -> str:
@@ -60,7 +61,8 @@ class CheckpointSettings:
             warmup, sharpening = method.max_warmup_tokens, Sharpening.of_method(method)
         pauses = method.num_tokens if isinstance(method, PauseMethod) else None
         limits = Limits(config.task.max_source_tokens, warmup, config.task.max_target_tokens, pauses)
-        return cls(limits, Wording.from_config(config.task), sharpening=sharpening)
+        rounded = bool(config.model.load_in_4bit)
+        return cls(limits, Wording.from_config(config.task), sharpening=sharpening, base_in_4bit=rounded)
 
     @classmethod
     def read(cls, checkpoint: str) -> CheckpointSettings | None:
@@ -94,7 +96,10 @@ class CheckpointSettings:
             raise wrong_value(f"{file}: sharpening.temperature", sharpening.temperature, "a number above 0")
         if not 0 < sharpening.top_p <= 1:
             raise wrong_value(f"{file}: sharpening.top_p", sharpening.top_p, "above 0, up to 1")
-        return cls(limits, wording, sequence, sharpening)
+        rounded = content.get("base_in_4bit", False)
+        if not isinstance(rounded, bool):
+            raise wrong_value(f"{file}: base_in_4bit", rounded, "true or false")
+        return cls(limits, wording, sequence, sharpening, rounded)
 
     def write(self, checkpoint: Path) -> None:
         """Into the folder of a checkpoint."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, GenerationConfig, PretrainedConfig
+from transformers import AutoConfig, BitsAndBytesConfig, GenerationConfig, PretrainedConfig
 from transformers.utils import cached_file
 
 from warmup.errors import UserError, first_line, wrong_value
@@ -43,8 +43,11 @@ class Checkpoint:
     own_settings: OwnSettings
 
 
-def read_checkpoint(name: str, **where: Any) -> Checkpoint:
+def read_checkpoint(name: str, in_4bit: bool = False, **where: Any) -> Checkpoint:
     """The model of a folder or of the hub; `where` as `from_pretrained` takes it (revision, local_files_only).
+
+    Args:
+        in_4bit: its linear layers but the output layer are rounded to NormalFloat (Dettmers et al. 2023, section 3).
 
     Raises:
         UserError: a type that is not in the table; tensors that are missing, left over, of another shape or not finite.
@@ -57,6 +60,10 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
     _check_layers(name, config)
     without_settings(config, in_config)
     config.return_dict = True
+    if in_4bit:
+        where["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32
+        )
     model, info = family.auto.from_pretrained(
         name,
         config=config,
@@ -68,6 +75,11 @@ def read_checkpoint(name: str, **where: Any) -> Checkpoint:
         ignore_mismatched_sizes=True,  # they are refused below, by name
         **where,
     )
+    for part in model.modules():
+        if hasattr(
+            part, "support_avx512bf16_for_cpu"
+        ):  # bitsandbytes would round its scales to bfloat16 as well, for good
+            part.support_avx512bf16_for_cpu = False
     info["missing_keys"] = set(info["missing_keys"]) - family.restored(model, set(info["missing_keys"]))
     _check_complete(name, info)
     _check_finite(name, model)

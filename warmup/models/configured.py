@@ -11,7 +11,8 @@ import torch
 
 from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Example
-from warmup.errors import nearest, wrong_value
+from warmup.data.stored import remembered
+from warmup.errors import UserError, first_line, nearest, wrong_value
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import add_pause, build_fresh, check_lengths, load_pretrained
@@ -36,10 +37,10 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     if config.model.pretrained:
         backbone = _pretrained(config)
     else:
-        texts = [text for example in examples for text in (example.prompt, example.target or "")]
+        texts = (text for example in examples for text in (example.prompt, example.target or ""))
         limits = settings.limits
         longest = limits.source + (limits.warmup or limits.pauses or 0) + 1 + limits.target
-        backbone = build_fresh(config.model, texts, longest)
+        backbone = build_fresh(config.model, texts, longest, partial(remembered, examples, "the tokenizer"))
     if settings.limits.pauses is not None:
         add_pause(backbone)
     if config.model.lora.rank:
@@ -57,7 +58,14 @@ def _pretrained(config: Config) -> Backbone:
     if own is None or config.model.asks_for_format:
         format_of = partial(SequenceFormat.of_pretrained, config.model)
     languages = (config.task.source_language, config.task.target_language)
-    backbone = load_pretrained(name, config.model.revision, languages, format_of)
+    if own is not None and own.base_in_4bit:
+        raise UserError(
+            f"model.pretrained={name} holds adapters that were trained beside weights of 4 bits, which they cannot be "
+            "merged into: train on from their base model"
+        )
+    backbone = load_pretrained(
+        name, config.model.revision, languages, format_of, in_4bit=bool(config.model.load_in_4bit)
+    )
     backbone.merge_adapters()
     if isinstance(config.method, WarmupMethod):  # others never write it, and would find it as likely as what it is like
         begin_separator(backbone, own)
@@ -110,7 +118,20 @@ def trained_model(config: Config, device: str) -> AnsweringModel:
 def _answering(config: Config, backbone: Backbone, settings: CheckpointSettings) -> AnsweringModel:
     backbone.sharpening = settings.sharpening
     backbone.forced = forced_ids(backbone, config.evaluation.forced_bos)
+    if config.model.attention is not None:
+        _use_attention(backbone, config.model.attention)
     return AnsweringModel(backbone, settings)
+
+
+def _use_attention(backbone: Backbone, kind: str) -> None:
+    if kind == "eager" and not backbone.family.is_encoder_decoder:
+        allowed = "null or sdpa for a causal model: padding before a source looks at nothing, of which eager makes NaN"
+        raise wrong_value("model.attention", kind, allowed)
+    try:
+        backbone.model.set_attn_implementation(kind)
+    except ValueError as error:  # T5's scores have a bias of their own, which only its own code adds
+        allowed = f"null, or eager for a {backbone.model.config.model_type} ({first_line(error)})"
+        raise wrong_value("model.attention", kind, allowed) from error
 
 
 def forced_ids(backbone: Backbone, token: str | None) -> list[int]:

@@ -21,6 +21,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer, PretrainedConfig, PreTrainedTokenizerBase
 
 from warmup.config.lora import ADAPTER_FILE
+from warmup.config.model import check_bitsandbytes
 from warmup.config.schema import ModelConfig
 from warmup.data.hub_access import hub_answers
 from warmup.errors import UserError, first_line, nearest, one_line, wrong_value
@@ -33,7 +34,7 @@ from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
 from warmup.models.sequence_format import SequenceFormat
 from warmup.models.size import check_memory
-from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
+from warmup.models.tokenizers import PAUSE, SEPARATOR, Remember, always_anew, train_tokenizer
 
 log = logging.getLogger(__name__)
 FormatOf = Callable[[PreTrainedTokenizerBase, Family], SequenceFormat]
@@ -45,6 +46,7 @@ def load_pretrained(
     languages: tuple[str | None, str | None] = (None, None),
     format_of: FormatOf | None = None,
     key: str = "model.pretrained",
+    in_4bit: bool = False,
 ) -> Backbone:
     """Load a model and its tokenizer from the hub, or from a folder that a run or `save_pretrained` wrote.
 
@@ -54,6 +56,7 @@ def load_pretrained(
         languages: of source and target, for models with a token for each; None leaves what the checkpoint says.
         format_of: what stands around source and target; None: what a run wrote beside the checkpoint, else `<sep>`.
         key: of the configuration, which named it.
+        in_4bit: as `read_checkpoint` has it; adapters say themselves what they were trained beside.
 
     Raises:
         UserError: no network, no such model, no access, a folder that holds no checkpoint, or one that is refused
@@ -61,12 +64,16 @@ def load_pretrained(
     """
     folder = Path(path).expanduser()
     if (folder / ADAPTER_FILE).is_file():
+        if in_4bit:
+            raise wrong_value(
+                "model.load_in_4bit", True, f"false with {path}: adapters, for which their own run decides"
+            )
         return _load_adapted(folder, languages)
     _check_folder(path, folder, key)
     name = str(folder) if folder.is_dir() else path
     where: dict[str, Any] = {"revision": revision, "local_files_only": folder.is_dir() or not hub_answers()}
     try:
-        found = read_checkpoint(name, **where)
+        found = read_checkpoint(name, in_4bit, **where)
     except UserError:
         raise
     except Exception as error:
@@ -109,7 +116,11 @@ def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Bac
 
     from warmup.models.lora import inject
 
-    sequence = _sequence_of(str(folder))
+    own = CheckpointSettings.read(str(folder))
+    sequence = SequenceFormat() if own is None else own.sequence
+    in_4bit = own is not None and own.base_in_4bit
+    if in_4bit:
+        check_bitsandbytes(f"{folder}, adapters beside weights of 4 bits,")
     try:
         settings = AdapterSettings.from_pretrained(str(folder))
     except Exception as error:  # whatever PEFT raises for a broken file, or for adapters of another kind
@@ -119,7 +130,8 @@ def _load_adapted(folder: Path, languages: tuple[str | None, str | None]) -> Bac
     if not settings.base_model_name_or_path:
         raise UserError(f"{folder / ADAPTER_FILE} names no base model (base_model_name_or_path)")
     try:
-        base = load_pretrained(settings.base_model_name_or_path, settings.revision, format_of=lambda *_: sequence)
+        name, revision = settings.base_model_name_or_path, settings.revision
+        base = load_pretrained(name, revision, format_of=lambda *_: sequence, in_4bit=in_4bit)
     except UserError as error:
         raise UserError(f"the base model of the adapters in {folder} cannot be loaded: {error}") from error
     base.merge_adapters()
@@ -152,13 +164,13 @@ def _read_tokenizer(name: str, **where: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Backbone:
+def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int, remember: Remember = always_anew) -> Backbone:
     """A new model of the configured size, with a tokenizer trained on `texts`; seed torch before the call.
 
-    `longest` is the number of positions that a sequence may take.
+    `longest` is the number of positions that a sequence may take, `remember` as in `train_tokenizer`.
     """
     family = FAMILIES[config.architecture]()
-    tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
+    tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template, remember)
     _add_token(tokenizer, SEPARATOR)
 
     def config_of(layers: int) -> PretrainedConfig:

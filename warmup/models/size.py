@@ -43,7 +43,10 @@ def check_memory(size: ModelConfig, family: Family, config_of: Callable[[int], P
 
 def count_weights(model: nn.Module) -> tuple[int, int]:
     """How many weights a model has, and how many of them are trained."""
-    sizes = [(weight.numel(), weight.requires_grad) for weight in model.parameters()]
+    # bitsandbytes keeps two weights in a byte
+    sizes = [
+        (weight.numel() * (1 + (weight.dtype == torch.uint8)), weight.requires_grad) for weight in model.parameters()
+    ]
     return sum(size for size, _ in sizes), sum(size for size, trained in sizes if trained)
 
 

@@ -105,6 +105,7 @@ def quiet_libraries() -> None:
         "matplotlib",
         "sacrebleu",
         "torch._dynamo",
+        "bitsandbytes",
     ):
         logging.getLogger(library).setLevel(logging.ERROR)
     if not is_main_process():
