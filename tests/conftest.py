@@ -25,9 +25,10 @@ def _one_thread() -> None:
 
 @pytest.fixture(autouse=True, scope="session")
 def _nothing_is_left_in_the_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Scores and tests are kept by content; commands that tests start inherit the folder."""
+    """Scores, tests and large data are kept by content; commands that tests start inherit the folders."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("HF_DATASETS_CACHE", str(tmp_path_factory.mktemp("datasets")))
         yield
 
 

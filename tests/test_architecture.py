@@ -18,6 +18,7 @@ ROOMS = [
     "display",
     "errors",
     "files",
+    "manifest",
     "config",
     "data",
     "models",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 import tempfile
 from collections.abc import Iterable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,44 @@ def remove_unfinished(folder: Path) -> None:
         here = host.endswith(f".{socket.gethostname()}") and process.isdecimal() and int(process) != os.getpid()
         if not (here and psutil.pid_exists(int(process))):
             path.unlink(missing_ok=True)
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's content; read once for each state that size and time stamp tell apart.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        status = os.stat(path)
+        return _sha256(os.path.realpath(path), status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+@cache  # the jobs of a multirun read the same files
+def _sha256(path: str, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_digest(folder: Path, files: Iterable[Path]) -> str:
+    """SHA-256 of the names and contents of `files`, which lie below `folder`."""
+    named = sorted((file.relative_to(folder).as_posix(), file_digest(file)) for file in files if file.is_file())
+    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
+
+
+def data_digest(path: Path) -> str | None:
+    """Of a file, or of all files below a folder that are not hidden nor a cache of `datasets`; None for a name."""
+    if path.is_file():
+        return file_digest(path)
+    if not path.is_dir():
+        return None
+    found = []
+    for parent, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in names if not name.startswith((".", "cache-"))]
+    return folder_digest(path, found)
 
 
 def give_usual_mode(path: str | Path) -> None:

@@ -32,8 +32,9 @@ from warmup.metrics.prediction_files import read_scorable, with_options
 from warmup.metrics.registry import larger_is_better
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.configured import AnsweringModel, trained_model, untrained_model
-from warmup.models.encoding import encode_sources, encode_targets
+from warmup.models.encoding import TextReader
 from warmup.models.loading import check_lengths
+from warmup.models.stored_tokens import encode_pairs
 from warmup.models.unwritable import count_unwritable
 from warmup.reporting.tables.scores import print_scores
 from warmup.runs.environment import describe_environment
@@ -47,8 +48,9 @@ from warmup.tracking.hub import check_access, send_model
 from warmup.tracking.runs import Trackers, trackers_of_job
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
-from warmup.training.processes import is_main_process, quiet_libraries
+from warmup.training.processes import is_main_process, number_of_processes, quiet_libraries
 from warmup.training.results import Training
+from warmup.training.streamed import EncodedStream
 
 log = logging.getLogger(__name__)
 
@@ -112,13 +114,13 @@ def train_and_evaluate(job: Job) -> None:
     check_selection_metric(config.task, [example.target or "" for example in splits.validation])
     set_seed(config.seed)
     model = untrained_model(config, splits.train)
-    record_inputs(job.folder, config, vars(splits), job.given)
-    unwritable = count_unwritable(model.backbone, vars(splits))
+    record_inputs(job.folder, config, splits.examples, job.given | splits.streamed)
+    unwritable = count_unwritable(model.backbone, splits.examples)
     shown = isinstance(config.method, WarmupMethod) and config.method.sampler == "recognition"
     check_lengths(model.backbone, model.settings.limits, shown)
     dev_scores = dev_scores_of(config, model, splits.validation)
     with trackers_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as trackers:
-        training = train_model(job, model, splits.train, dev_scores, trackers)
+        training = train_model(job, model, encoded(job, model, splits), dev_scores, trackers)
         if config.run == "all":
             report(job, model, splits, unwritable, training, trackers)
     if config.push_to_hub and is_main_process():
@@ -131,8 +133,8 @@ def evaluate(job: Job) -> None:
     model = trained_model(config, job.device)
     model.settings.check_asked(CheckpointSettings.from_config(config))
     splits = load_splits(config.task, config.data, needed_splits(config.run), model.settings.wording)
-    record_inputs(job.folder, config, vars(splits), job.given)
-    unwritable = count_unwritable(model.backbone, vars(splits))
+    record_inputs(job.folder, config, splits.examples, job.given | splits.streamed)
+    unwritable = count_unwritable(model.backbone, splits.examples)
     with trackers_of_job(config, job.written, model.settings.method, job.folder, job.sweep) as trackers:
         report(job, model, splits, unwritable, None, trackers)
 
@@ -190,10 +192,19 @@ def write_beginnings(job: Job) -> None:
             (job.folder / left).unlink(missing_ok=True)
 
 
+def encoded(job: Job, model: AnsweringModel, splits: Splits) -> EncodedExamples:
+    """What is trained on, as token ids: whole, or as a stream gives it."""
+    limits, trainer = model.settings.limits, job.config.trainer
+    if splits.stream is None:
+        return EncodedExamples(*encode_pairs(model.backbone, splits.train, limits, "training"))
+    count = trainer.max_steps * trainer.gradient_accumulation_steps * trainer.batch_size * number_of_processes()
+    return EncodedStream(splits.stream, TextReader.of(model.backbone), limits, count)
+
+
 def train_model(
     job: Job,
     model: AnsweringModel,
-    examples: Sequence[Example],
+    examples: EncodedExamples,
     dev_scores: Callable[[], dict[str, float]],
     trackers: Trackers,
 ) -> Training:
@@ -203,10 +214,7 @@ def train_model(
         backbone=model.backbone,
         method=config.method,
         trainer=config.trainer,
-        examples=EncodedExamples(
-            encode_sources(model.backbone, examples, model.settings.limits.source, "training"),
-            encode_targets(model.backbone, examples, model.settings.limits.target, "training"),
-        ),
+        examples=examples,
         folder=job.folder,
         device=job.device,
         selection_metric=config.task.selection_metric,

@@ -185,6 +185,23 @@ def test_contradictions_are_named(tmp_path: Path) -> None:
     assert "below 1" in error_of(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
     assert "data.train is not set" in error_of("data=local", "task=summarization")
     assert "below trainer.max_steps=5" in error_of("trainer.max_steps=5", "method.sft_steps=5")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ([], "needs model.pretrained=NAME"),
+        (["model.pretrained=google-t5/t5-small", "trainer.max_steps=-1", "trainer.epochs=2"], "trainer.epochs"),
+        (["model.pretrained=google-t5/t5-small", "trainer.evaluate_by=epoch"], "trainer.evaluate_by"),
+        (["data.max_train_examples=9", "data.train.split='train[:10%]'"], "data.train.split"),
+    ],
+)
+def test_what_a_stream_cannot_do_is_refused(overrides: list[str], said: str) -> None:
+    stream = ["task=translation_de_en", "data=hub", "data.streaming=true"]
+    composed(*stream, "data.max_train_examples=9")
+    composed(*stream, "model.pretrained=google-t5/t5-small")
+    composed(*stream, "run=evaluate", "checkpoint=x")
+    assert said in error_of(*stream, *overrides)
     assert "data.train.path is not set" in error_of("data=hub", "task=custom")
     assert "inputs is not set" in error_of("run=predict", "checkpoint=somewhere")
     assert "an existing file" in error_of("run=predict", "checkpoint=somewhere", "inputs=nowhere.txt")

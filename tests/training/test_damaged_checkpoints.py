@@ -13,10 +13,10 @@ import pytest
 from tests.conftest import tiny_backbone
 from tests.training.test_resuming import SHAPE, Killed, assert_same, contents, scores
 from tests.training.tiny_fit import SFT, train
+from warmup import manifest
 from warmup.errors import UserError
-from warmup.training import manifest
+from warmup.manifest import MANIFEST_FILE, damage
 from warmup.training.checkpoints import aside, checkpoints, last_checkpoint
-from warmup.training.manifest import MANIFEST_FILE, damage
 
 FILES = ["config.json", "manifest.json", "model.safetensors", "optimizer.pt", "progress.json", "rng_state.pth"]
 FILES += ["scheduler.pt", "tokenizer.json", "trainer_state.json", "warmup_config.json"]

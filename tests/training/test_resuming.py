@@ -19,12 +19,12 @@ from transformers import TrainerCallback
 
 from tests.training.tiny_fit import SFT, WARMUP, Trained, train
 from warmup.config.schema import MethodConfig
+from warmup.manifest import put_in_place
 from warmup.models.backbone import Backbone
 from warmup.training import fit as fit_module
 from warmup.training import progress
 from warmup.training.checkpoints import checkpoints, last_checkpoint
 from warmup.training.interruption import INTERRUPTION, Interrupted
-from warmup.training.manifest import put_in_place
 from warmup.training.progress import Progress
 
 TIMES = ("seconds", "train_runtime")

@@ -6,6 +6,7 @@ import glob
 import logging
 from pathlib import Path
 
+from warmup.config.data import HubData
 from warmup.config.facts import Facts
 from warmup.config.languages import TOY, language_code, resolve_language
 from warmup.config.method import SftMethod, WarmupMethod
@@ -24,6 +25,7 @@ def check_sections(config: Config, facts: Facts) -> None:
         UserError: naming the key, what it was and what is allowed.
     """
     _check_steps(config)
+    _check_stream(config)
     _check_averaged_adapters(config)
     _check_ranked_options(config)
     _take_label_smoothing(config)
@@ -70,6 +72,20 @@ def _check_steps(config: Config) -> None:
     steps, method = config.trainer.max_steps, config.method
     if isinstance(method, WarmupMethod) and 0 < steps <= (method.sft_steps or 0):
         raise wrong_value("method.sft_steps", method.sft_steps, f"below trainer.max_steps={steps}")
+
+
+def _check_stream(config: Config) -> None:
+    """What needs all training examples at once, or their number, is not there in a stream."""
+    if not isinstance(config.data, HubData) or not config.data.endless or config.run not in ("all", "train"):
+        return
+    else_whole = "or data.max_train_examples=N, which trains on the first N"
+    if not config.model.pretrained:
+        why = "the tokenizer of a fresh model is trained on all examples"
+        raise UserError(f"data.streaming=true needs model.pretrained=NAME, since {why}; {else_whole}")
+    if config.trainer.max_steps < 0:
+        raise wrong_value("trainer.epochs", config.trainer.epochs, f"trainer.max_steps=N for a stream, {else_whole}")
+    if config.trainer.evaluate_by == "epoch":
+        raise wrong_value("trainer.evaluate_by", "epoch", f"steps for a stream, {else_whole}")
 
 
 def _check_averaged_adapters(config: Config) -> None:

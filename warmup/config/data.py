@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from warmup.errors import UserError, wrong_value
 from warmup.files import check_file
 
 MOST_EXAMPLES = 10**9
+WHOLE_SPLIT = re.compile(r"\w+(\.\w+)*")
 SPLITS = ("train", "validation", "test")
 
 
@@ -112,6 +114,12 @@ class HubData(DataConfig):
     train: HubSplit = field(default_factory=HubSplit)
     validation: HubSplit = field(default_factory=HubSplit)
     test: HubSplit = field(default_factory=HubSplit)
+    streaming: bool = False  # records are read as they are needed, and none is downloaded beyond them
+
+    @property
+    def endless(self) -> bool:
+        """Whether training reads a stream on and on, instead of examples that it has whole."""
+        return self.streaming and self.max_train_examples is None
 
     def check(self, run: str, hub: HubSplits) -> None:
         """As the base class says: fills in the task's columns, and sees that data sets are named."""
@@ -121,3 +129,8 @@ class HubData(DataConfig):
             split.fields = split.fields or getattr(hub, name).fields
             if not split.path:
                 raise UserError(f"data.{name}.path is not set: name a hub data set or a folder, data.{name}.path=VALUE")
+            if self.streaming and not WHOLE_SPLIT.fullmatch(split.split):
+                allowed = (
+                    f"the name of a whole split, as a stream has no parts; data.max_{name}_examples takes its first"
+                )
+                raise wrong_value(f"data.{name}.split", split.split, allowed)

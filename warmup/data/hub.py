@@ -7,10 +7,11 @@ import dataclasses
 import fnmatch
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -18,17 +19,31 @@ from huggingface_hub import constants
 
 from warmup.config.schema import HubSplit
 from warmup.data.hub_access import hub_answers
+from warmup.data.library import changed, quiet_library
 from warmup.data.local import LocatedRecord, read_table, read_text
 from warmup.data.texts import listing
 from warmup.errors import UserError, nearest, wrong_value
+from warmup.files import data_digest
 
 
-def read_hub(split: HubSplit, key: str) -> Iterator[LocatedRecord]:
+@dataclass
+class HubRecords:
+    """The records of one split, to be read once, and what tells their content."""
+
+    rows: Iterator[LocatedRecord]
+    content: Callable[[], Any]
+
+    def __iter__(self) -> Iterator[LocatedRecord]:
+        return self.rows
+
+
+def read_hub(split: HubSplit, key: str, streaming: bool = False) -> HubRecords:
     """The records of one split.
 
     Args:
         split: the data set (a hub name or a local folder), its configuration and its split.
         key: the configuration key of `split` ("data.train"), for the error messages.
+        streaming: each record is fetched when it is asked for, and nothing is kept.
 
     Raises:
         UserError: no network, unknown, gated, script-based or broken data set, unknown configuration or split.
@@ -39,18 +54,26 @@ def read_hub(split: HubSplit, key: str) -> Iterator[LocatedRecord]:
     if os.path.isfile(path):
         raise UserError(f"{key}.path={split.path} is a file; read it with data=local {key}={split.path}")
     if os.path.isdir(path):
-        with _silent_datasets(), _no_bars(), _explained(split, key):
-            rows = _saved_rows(path, split, key) if _is_saved(Path(path)) else _folder_rows(path, split, key)
-    else:
-        offline = not constants.HF_HUB_OFFLINE and not hub_answers()
-        with _silent_datasets(), _offline_mode() if offline else nullcontext(), _explained(split, key):
-            rows = _numbered(datasets.load_dataset(path, split.name, split=split.split), split)
-    return rows
+        with quiet_library(), _explained(split, key):
+            rows = (_saved_rows if _is_saved(Path(path)) else _folder_rows)(path, split, key, streaming)
+        return HubRecords(rows, lambda: [data_digest(Path(path)), split.name, split.split])
+    offline = not constants.HF_HUB_OFFLINE and not hub_answers()
+    with quiet_library(bars=True), _offline_mode() if offline else nullcontext(), _explained(split, key):
+        if streaming:
+            builder = datasets.load_dataset_builder(path, split.name)
+            streamed = builder.as_streaming_dataset(split=split.split)
+            return HubRecords(_numbered(streamed, split, key), lambda: [builder.cache_dir, split.split])
+        found = datasets.load_dataset(path, split.name, split=split.split)
+    return HubRecords(_numbered(found, split, key), lambda: found._fingerprint)
 
 
-def _numbered(records: datasets.Dataset, split: HubSplit) -> Iterator[LocatedRecord]:
+def _numbered(
+    records: datasets.Dataset | datasets.IterableDataset, split: HubSplit, key: str
+) -> Iterator[LocatedRecord]:
     where = f"{split.path} ({', '.join(part for part in (split.name, split.split) if part)})"
-    return ((record, f"{where}, record {number}") for number, record in enumerate(records, start=1))
+    with _explained(split, key):
+        for number, record in enumerate(records, start=1):
+            yield record, f"{where}, record {number}"
 
 
 def _is_saved(folder: Path) -> bool:
@@ -61,7 +84,7 @@ def _is_saved(folder: Path) -> bool:
     )
 
 
-def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
+def _saved_rows(path: str, split: HubSplit, key: str, _: bool) -> Iterator[LocatedRecord]:
     """The chosen split of a folder written by `save_to_disk`; without its cache files.
 
     A data set that was saved alone, without knowing what split it is, is "train", as the library has it elsewhere.
@@ -78,10 +101,10 @@ def _saved_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]
         raise wrong_value(f"{key}.name", split.name, allowed, nearest(split.name, names))
     lengths = {name: len(part) for name, part in parts.items()}
     chosen = [parts[name].select(range(start, end)) for name, start, end in _chosen_parts(split.split, lengths)]
-    return _numbered(datasets.concatenate_datasets(chosen), split)
+    return _numbered(datasets.concatenate_datasets(chosen), split, key)
 
 
-def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord]:
+def _folder_rows(path: str, split: HubSplit, key: str, streaming: bool) -> Iterator[LocatedRecord]:
     """The chosen split of a folder of plain data files.
 
     The library finds out which files make up a split. Its readers of CSV, JSON and text guess types, shift columns
@@ -95,8 +118,10 @@ def _folder_rows(path: str, split: HubSplit, key: str) -> Iterator[LocatedRecord
         return _rows_of_files(splits, builder.name, split, key)
     if builder.name == "parquet":
         builder.config.batch_size = 1000  # the library takes the first row group's size, which may be 0
+    if streaming:
+        return _numbered(builder.as_streaming_dataset(split=split.split), split, key)
     builder.download_and_prepare()
-    return _numbered(builder.as_dataset(split=split.split), split)
+    return _numbered(builder.as_dataset(split=split.split), split, key)
 
 
 def _check_data_files(files: Iterable[str], split: HubSplit, key: str) -> None:
@@ -134,9 +159,9 @@ def _rows_of_files(splits: Mapping[str, list[str]], kind: str, split: HubSplit, 
             if split.split in splits:
                 yield from read(split.split)
                 return
-            found = {name: list(read(name)) if name in named else [] for name in splits}
-            for name, start, end in _chosen_parts(split.split, {name: len(part) for name, part in found.items()}):
-                yield from found[name][start:end]
+            lengths = {name: sum(1 for _ in read(name)) if name in named else 0 for name in splits}
+            for name, start, end in _chosen_parts(split.split, lengths):
+                yield from islice(read(name), start, end)
         except UserError as error:
             raise UserError(f"{key}.path={split.path} cannot be read: {error}") from error
 
@@ -153,44 +178,10 @@ def _chosen_parts(chosen: str, lengths: Mapping[str, int]) -> list[tuple[str, in
 def _offline_mode() -> Iterator[None]:
     """As with HF_HUB_OFFLINE=1: a cached copy is used, without a try at the network."""
     with (
-        _changed(constants, "HF_HUB_OFFLINE", True),
-        _changed(datasets.config, "HF_HUB_OFFLINE", True),
+        changed(constants, "HF_HUB_OFFLINE", True),
+        changed(datasets.config, "HF_HUB_OFFLINE", True),
     ):
         yield
-
-
-@contextmanager
-def _silent_datasets() -> Iterator[None]:
-    """The `datasets` library without its messages (ours are shorter) and without reporting each load to its servers."""
-    level = datasets.logging.get_verbosity()
-    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
-    try:
-        with _changed(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):
-            yield
-    finally:
-        datasets.logging.set_verbosity(level)
-
-
-@contextmanager
-def _changed(module: ModuleType, name: str, value: object) -> Iterator[None]:
-    """Another value for a library's setting that has no function to set it, put back at the end."""
-    before = getattr(module, name)
-    setattr(module, name, value)
-    try:
-        yield
-    finally:
-        setattr(module, name, before)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import torch
 
 from warmup.config.schema import Config, WarmupMethod
 from warmup.data.examples import Example
+from warmup.data.stored import remembered
 from warmup.errors import UserError, first_line, nearest, wrong_value
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
@@ -36,10 +37,10 @@ def untrained_model(config: Config, examples: Sequence[Example]) -> AnsweringMod
     if config.model.pretrained:
         backbone = _pretrained(config)
     else:
-        texts = [text for example in examples for text in (example.prompt, example.target or "")]
+        texts = (text for example in examples for text in (example.prompt, example.target or ""))
         limits = settings.limits
         longest = limits.source + (limits.warmup or limits.pauses or 0) + 1 + limits.target
-        backbone = build_fresh(config.model, texts, longest)
+        backbone = build_fresh(config.model, texts, longest, partial(remembered, examples, "the tokenizer"))
     if settings.limits.pauses is not None:
         add_pause(backbone)
     if config.model.lora.rank:

@@ -34,7 +34,7 @@ from warmup.models.generation import FILE, own_settings_aside
 from warmup.models.model_types import FAMILIES
 from warmup.models.sequence_format import SequenceFormat
 from warmup.models.size import check_memory
-from warmup.models.tokenizers import PAUSE, SEPARATOR, train_tokenizer
+from warmup.models.tokenizers import PAUSE, SEPARATOR, Remember, always_anew, train_tokenizer
 
 log = logging.getLogger(__name__)
 FormatOf = Callable[[PreTrainedTokenizerBase, Family], SequenceFormat]
@@ -164,13 +164,13 @@ def _read_tokenizer(name: str, **where: Any) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int) -> Backbone:
+def build_fresh(config: ModelConfig, texts: Iterable[str], longest: int, remember: Remember = always_anew) -> Backbone:
     """A new model of the configured size, with a tokenizer trained on `texts`; seed torch before the call.
 
-    `longest` is the number of positions that a sequence may take.
+    `longest` is the number of positions that a sequence may take, `remember` as in `train_tokenizer`.
     """
     family = FAMILIES[config.architecture]()
-    tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template)
+    tokenizer = train_tokenizer(texts, config.vocabulary_size, family.template, remember)
     _add_token(tokenizer, SEPARATOR)
 
     def config_of(layers: int) -> PretrainedConfig:

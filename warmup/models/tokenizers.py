@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Any
 from weakref import WeakKeyDictionary
 
+import tokenizers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 SEPARATOR = "<sep>"  # between source, warmup and target
 PAUSE = "<pause>"  # where a warmup would stand, for method=pause
 SPECIAL_TOKENS = ["<pad>", "</s>", "<unk>", "<s>"]
+Remember = Callable[[Callable[[], Any], Callable[[], str]], str]
 _OF_TEXT: WeakKeyDictionary[PreTrainedTokenizerBase, Tokenizer] = WeakKeyDictionary()
 
 
@@ -50,13 +53,27 @@ def _without_special_tokens(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     return plain
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary_size: int, template: str) -> PreTrainedTokenizerFast:
+def always_anew(_: Callable[[], Any], train: Callable[[], str]) -> str:
+    """Keeps no tokenizer."""
+    return train()
+
+
+def train_tokenizer(
+    texts: Iterable[str], vocabulary_size: int, template: str, remember: Remember = always_anew
+) -> PreTrainedTokenizerFast:
     """Byte-level BPE: any text is representable, and decoding gives the text back.
 
-    `template` is what it puts around a text that it is called on, as the family's published tokenizers do: T5 ends a
-    text with `</s>`, Llama begins it with `<s>`, BART does both.
+    Args:
+        template: what it puts around a text that it is called on, as the family's published tokenizers do: T5 ends a
+            text with `</s>`, Llama begins it with `<s>`, BART does both.
+        remember: returns the JSON of an earlier training with the same settings, else of the one that it is given.
     """
-    tokenizer = train_byte_level_bpe(texts, vocabulary_size, SPECIAL_TOKENS, add_prefix_space=True)
+
+    def train() -> str:
+        return train_byte_level_bpe(texts, vocabulary_size, SPECIAL_TOKENS, add_prefix_space=True).to_str()
+
+    settings = [tokenizers.__version__, vocabulary_size, SPECIAL_TOKENS]
+    tokenizer = Tokenizer.from_str(remember(lambda: settings, train))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=template, special_tokens=[(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
     )

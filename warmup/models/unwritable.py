@@ -6,12 +6,14 @@ import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from typing import Any
 
 from warmup.data.examples import Example
+from warmup.data.stored import remembered
 from warmup.models.backbone import Backbone
-from warmup.models.encoding import decoded_text
+from warmup.models.encoding import TextReader, decoded_text
 from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)
@@ -45,30 +47,46 @@ def count_unwritable(
         del missing[" "]
         return missing
 
+    def counted(examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
+        sides = {"sources": _Lost(), "targets": _Lost()}
+        for example in examples:
+            sides["sources"].add(example.prompt, lost(example.prompt))
+            if example.target is not None:
+                sides["targets"].add(example.target, lost(example.target))
+        return {name: side.summary() for name, side in sides.items() if side.texts}
+
     counts: dict[str, dict[str, dict[str, Any]]] = {}
     for split, examples in splits.items():
-        sides = {
-            "sources": [example.prompt for example in examples],
-            "targets": [example.target for example in examples if example.target is not None],
-        }
-        counts[split] = {side: _summary(texts, list(map(lost, texts))) for side, texts in sides.items() if texts}
+        name = f"what the tokenizer cannot write of the {split} examples"
+        counts[split] = remembered(examples, name, TextReader.of(backbone).identity, partial(counted, examples))
         for side, count in counts[split].items():
-            _warn(split, side, len(sides[side]), count)
+            _warn(split, side, len(examples), count)
     return {split: count for split, count in counts.items() if count}
 
 
-def _summary(texts: Sequence[str], lost: Sequence[Counter[str]]) -> dict[str, Any]:
-    affected = sum(map(bool, lost))
-    together: Counter[str] = Counter()
-    for missing in lost:
-        together.update(missing)
-    return {
-        "examples": affected,
-        "example_share": affected / len(texts),
-        "characters": together.total(),
-        "character_share": together.total() / max(1, sum(map(len, texts))),
-        "most_frequent": dict(together.most_common(MOST_SHOWN)),
-    }
+@dataclass
+class _Lost:
+    """What was lost of the texts so far."""
+
+    texts: int = 0
+    affected: int = 0
+    length: int = 0  # in characters
+    characters: Counter[str] = field(default_factory=Counter)
+
+    def add(self, text: str, missing: Counter[str]) -> None:
+        self.texts += 1
+        self.affected += bool(missing)
+        self.length += len(text)
+        self.characters.update(missing)
+
+    def summary(self) -> dict[str, Any]:
+        return {
+            "examples": self.affected,
+            "example_share": self.affected / self.texts,
+            "characters": self.characters.total(),
+            "character_share": self.characters.total() / max(1, self.length),
+            "most_frequent": dict(self.characters.most_common(MOST_SHOWN)),
+        }
 
 
 def _warn(split: str, side: str, total: int, count: dict[str, Any]) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -20,8 +19,9 @@ from warmup.config.data import needed_splits
 from warmup.config.facts import Facts
 from warmup.config.lora import ADAPTER_FILE
 from warmup.config.schema import Config, HubData, LocalData
+from warmup.data.stored import remembered
 from warmup.errors import UserError
-from warmup.files import read_json
+from warmup.files import data_digest, folder_digest, read_json
 from warmup.metrics.registry import METRICS
 from warmup.runs.file_names import RunFile
 from warmup.runs.folder import ANOTHER_FOLDER
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 MODEL_FILES = {".safetensors", ".bin", ".json", ".model", ".txt", ".jinja"}  # weights, configuration, tokenizer
 NO_DIGESTS: Mapping[str, str] = MappingProxyType({})
-PART = 1 << 20  # bytes read at a time
 log = logging.getLogger(__name__)
 
 
@@ -47,7 +46,13 @@ def record_inputs(
     Raises:
         UserError: the folder's run read something else; the line names it.
     """
-    worded = {f"{split}_examples": _digest_examples(found) for split, found in examples.items() if found}
+    worded = {
+        f"{split}_examples": remembered(
+            found, f"the digest of the {split} examples", lambda: None, partial(_worded_digest, found)
+        )
+        for split, found in examples.items()
+        if found
+    }
     found = {**given, **_configured_inputs(config), **worded}
     recorded = _recorded(folder)
     _refuse_changes(folder, recorded, found)
@@ -83,7 +88,7 @@ def _refuse_changes(folder: Path, recorded: Mapping[str, str], found: Mapping[st
             )
 
 
-def _digest_examples(examples: Sequence[Example]) -> str:
+def _worded_digest(examples: Sequence[Example]) -> str:
     digest = hashlib.sha256()
     for example in examples:
         offered = [] if example.options is None else [example.options]
@@ -93,7 +98,7 @@ def _digest_examples(examples: Sequence[Example]) -> str:
 
 def _configured_inputs(config: Config) -> dict[str, str]:
     """Key of the configuration -> digest of the file, folder or published model that it names; those that exist."""
-    found = {key: _digest_path(Path(path).expanduser()) for key, path in _paths(config).items()}
+    found = {key: data_digest(Path(path).expanduser()) for key, path in _paths(config).items()}
     for key, name in _models(config).items():
         revision = None if key == "checkpoint" else config.model.revision
         found[key] = _digest_model(name, revision)
@@ -152,7 +157,7 @@ def _digest_model(name: str, revision: str | None) -> str | None:
     folder = Path(name).expanduser()
     if folder.is_dir():
         files = [path for path in folder.iterdir() if path.suffix in MODEL_FILES and not path.name.startswith(".")]
-        return _digest_folder(folder, files)
+        return folder_digest(folder, files)
     from huggingface_hub import try_to_load_from_cache  # here, so that --help need not wait for it
     from huggingface_hub.errors import HFValidationError
 
@@ -161,35 +166,3 @@ def _digest_model(name: str, revision: str | None) -> str | None:
     except HFValidationError:  # a path, and nothing is there any more
         return None
     return Path(cached).parent.name if isinstance(cached, str) else None
-
-
-def _digest_path(path: Path) -> str | None:
-    """Of a file, or of all files below a folder that are not hidden nor a cache of `datasets`; None for a name."""
-    if path.is_file():
-        return _digest_file(path)
-    if not path.is_dir():
-        return None
-    found = []
-    for parent, folders, names in os.walk(path):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if not name.startswith((".", "cache-"))]
-    return _digest_folder(path, found)
-
-
-def _digest_folder(folder: Path, files: Iterable[Path]) -> str:
-    named = sorted((file.relative_to(folder).as_posix(), _digest_file(file)) for file in files if file.is_file())
-    return hashlib.sha256(json.dumps(named).encode()).hexdigest()
-
-
-def _digest_file(path: Path) -> str:
-    status = path.stat()
-    return _sha256(path.resolve(), status.st_size, status.st_mtime_ns)
-
-
-@cache  # the jobs of a multirun read the same files
-def _sha256(path: Path, size: int, changed: int) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while part := file.read(PART):
-            digest.update(part)
-    return digest.hexdigest()

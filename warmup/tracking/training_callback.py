@@ -26,7 +26,7 @@ class TrackedTraining(TrainerCallback):
     def __init__(self, trackers: Mapping[str, TrainerCallback], model: Model, examples: EncodedExamples) -> None:
         self.trackers, self.model = trackers, model
         self.samples = len(examples)
-        self.tokens = sum(map(len, examples.sources)) + sum(map(len, examples.targets))
+        self.tokens = examples.tokens
         self.epoch: float = 0.0  # at the entry before
         self.seconds: float = 0.0
 
@@ -61,7 +61,7 @@ class TrackedTraining(TrainerCallback):
         if seconds <= 0:
             return now
         speed = {"samples_per_second": self.samples, "tokens_per_second": self.tokens}
-        return now | {name: round(count * epochs / seconds, 3) for name, count in speed.items()}
+        return now | {name: round(count * epochs / seconds, 3) for name, count in speed.items() if count}
 
     def _tell(self, event: str, *state: Any, **what: Any) -> None:
         for name, callback in self.trackers.items():

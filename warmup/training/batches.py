@@ -3,33 +3,76 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from warmup.models.encoding import IGNORED_LABEL
+from warmup.models.stored_tokens import TokenRows
 
 FILLER = -1  # the index that stands for no example
 READ = "examples"  # of a batch: the indices of what is in it
 
 
+class Order(ABC, Sampler[int]):
+    """The order in which the examples of an epoch are learnt from."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[int]:
+        for window in self.windows():
+            yield from window.tolist()
+
+    def set_epoch(self, epoch: int) -> None:  # noqa: B027 - not every order has epochs
+        """Called at the start of each epoch."""
+
+    @abstractmethod
+    def windows(self) -> Iterator[np.ndarray]:
+        """Indices, some or all at a time; all but the last are those of whole optimiser steps."""
+
+
 class EncodedExamples(Dataset):
     """Token ids of sources and targets, made once before training, each with its index."""
 
-    def __init__(self, sources: list[list[int]], targets: list[list[int]]) -> None:
+    def __init__(self, sources: Sequence[list[int]], targets: Sequence[list[int]]) -> None:
         self.sources, self.targets = sources, targets
 
     def __len__(self) -> int:
         return len(self.sources)
 
+    def __str__(self) -> str:
+        return f"{len(self):,} examples"
+
     def __getitem__(self, index: int) -> dict[str, Any]:
         if index == FILLER:
-            return {"source": self.sources[0], "target": [IGNORED_LABEL], READ: FILLER}
-        return {"source": self.sources[index], "target": self.targets[index], READ: index}
+            return {"source": self.pair(0)[0], "target": [IGNORED_LABEL], READ: FILLER}
+        source, target = self.pair(index)
+        return {"source": source, "target": target, READ: index}
+
+    def pair(self, index: int) -> tuple[list[int], list[int]]:
+        """Source and target of one example."""
+        return self.sources[index], self.targets[index]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """[n] tokens of source and target together."""
+        return row_lengths(self.sources) + row_lengths(self.targets)
+
+    @property
+    def tokens(self) -> int | None:
+        """Those of sources and targets in an epoch; None where that is not known."""
+        return int(self.lengths.sum())
+
+    def order(self, step: int, group_by_length: bool, seed: int) -> Order:
+        """Another one for each epoch; optimiser steps take `step` examples each."""
+        return ShuffledSampler(self.lengths, step, group_by_length, seed)
 
 
 class WithIndices:
@@ -42,11 +85,12 @@ class WithIndices:
         return {**self.collate(rows), READ: [row[READ] for row in rows if row[READ] != FILLER]}
 
 
-class ShuffledSampler(Sampler):
+class ShuffledSampler(Order):
     """A fresh order each epoch that depends on seed and epoch alone, so that a resumed run sees the same batches."""
 
-    def __init__(self, lengths: list[int], batch_size: int, group_by_length: bool, seed: int) -> None:
-        self.lengths, self.batch_size, self.group_by_length, self.seed = lengths, batch_size, group_by_length, seed
+    def __init__(self, lengths: ArrayLike, batch_size: int, group_by_length: bool, seed: int) -> None:
+        self.lengths = np.asarray(lengths)
+        self.batch_size, self.group_by_length, self.seed = batch_size, group_by_length, seed
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -56,11 +100,36 @@ class ShuffledSampler(Sampler):
         """Called at the start of each epoch."""
         self.epoch = epoch
 
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        if self.group_by_length:
-            return iter(get_length_grouped_indices(self.lengths, self.batch_size, generator=generator))
-        return iter(torch.randperm(len(self.lengths), generator=generator).tolist())
+    def windows(self) -> Iterator[np.ndarray]:
+        """All at once, as an array: Python numbers of many examples would fill the memory."""
+        lengths = self.lengths if self.group_by_length else None
+        yield shuffled(len(self), self.seed * 1_000_003 + self.epoch, lengths, self.batch_size)
+
+
+def shuffled(count: int, seed: int, lengths: np.ndarray | None, batch_size: int) -> np.ndarray:
+    """[count] indices at random by `seed`, grouped by `lengths` where they are given."""
+    order: np.ndarray = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).numpy()
+    return order if lengths is None else grouped_by_length(order, lengths, batch_size)
+
+
+def grouped_by_length(random: np.ndarray, lengths: np.ndarray, batch_size: int) -> np.ndarray:
+    """[n] the order that `get_length_grouped_indices` of transformers makes of a shuffled one, without Python numbers.
+
+    Up to fifty batches at a time are sorted by length, the longest first. The longest of all is moved to the start, so
+    that memory runs out at once if at all.
+    """
+    size = batch_size * max(1, min(len(lengths) // (batch_size * 4), 50))
+    starts = range(0, len(random), size)
+    parts = [random[start : start + size] for start in starts]
+    order = np.concatenate([part[np.argsort(-lengths[part], kind="stable")] for part in parts])
+    longest = starts[int(np.argmax(lengths[order[::size]]))]
+    order[0], order[longest] = order[longest], order[0]
+    return order
+
+
+def row_lengths(rows: Sequence[list[int]]) -> np.ndarray:
+    """[n] tokens of each row."""
+    return rows.lengths if isinstance(rows, TokenRows) else np.array([len(row) for row in rows], np.int64)
 
 
 class SharedBatches(Sampler[list[int]]):
@@ -71,7 +140,7 @@ class SharedBatches(Sampler[list[int]]):
     nothing to the loss.
     """
 
-    def __init__(self, order: ShuffledSampler, together: int, processes: int, process: int) -> None:
+    def __init__(self, order: Order, together: int, processes: int, process: int) -> None:
         self.order, self.together, self.processes, self.process = order, together, processes, process
 
     def __len__(self) -> int:
@@ -82,11 +151,11 @@ class SharedBatches(Sampler[list[int]]):
         self.order.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[list[int]]:
-        order = list(self.order)
-        for start in range(0, len(order), self.together):
-            shared = order[start : start + self.together]
-            first, last = (len(shared) * process // self.processes for process in (self.process, self.process + 1))
-            yield shared[first:last] or [FILLER]
+        for window in self.order.windows():
+            for start in range(0, len(window), self.together):
+                shared = window[start : start + self.together].tolist()
+                first, last = (len(shared) * process // self.processes for process in (self.process, self.process + 1))
+                yield shared[first:last] or [FILLER]
 
 
 def cut(batch: dict[str, Tensor], parts: int) -> list[dict[str, Tensor]]:

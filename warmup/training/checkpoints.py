@@ -15,8 +15,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from warmup.errors import UserError
 from warmup.files import UNFINISHED
+from warmup.manifest import damage
 from warmup.models.checkpoints import read_checkpoint
-from warmup.training.manifest import damage
 
 log = logging.getLogger(__name__)
 STATE_FILE = "trainer_state.json"

@@ -19,6 +19,7 @@ from transformers import EarlyStoppingCallback, ProgressCallback, TrainerCallbac
 from warmup.config.further_arguments import KEY
 from warmup.config.schema import MethodConfig, TrainerConfig
 from warmup.errors import UserError, first_line
+from warmup.manifest import have_on_the_disk
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.encoding import Collator
@@ -30,7 +31,6 @@ from warmup.training.batches import EncodedExamples
 from warmup.training.checkpoints import KeepCheckpoints, aside, has_ended, last_checkpoint, read_state
 from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
-from warmup.training.manifest import have_on_the_disk
 from warmup.training.method_model import MethodModel
 from warmup.training.processes import is_main_process
 from warmup.training.profiling import ProfileSteps
@@ -116,8 +116,8 @@ def say_what_is_trained(job: TrainingJob) -> None:
     """How much is learnt from, what learns, and where: before the first bar."""
     count, trained = count_weights(job.backbone.model)
     log.info(
-        "%s examples; %s parameters%s; %s, %s",
-        f"{len(job.examples):,}",
+        "%s; %s parameters%s; %s, %s",
+        job.examples,
         f"{count:,}",
         "" if trained == count else f", {trained:,} of them trained",
         job.device,

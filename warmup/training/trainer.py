@@ -17,13 +17,13 @@ from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState,
 
 from warmup.config.schema import TrainerConfig
 from warmup.errors import UserError
+from warmup.manifest import damage, put_in_place
 from warmup.models.checkpoint_settings import CheckpointSettings
 from warmup.models.loading import load_weights, save
-from warmup.training.batches import READ, EncodedExamples, EpochLoader, SharedBatches, ShuffledSampler, WithIndices, cut
+from warmup.training.batches import READ, EncodedExamples, EpochLoader, SharedBatches, WithIndices, cut
 from warmup.training.checkpoints import STATE_FILE, aside, checkpoint_at, evaluated_steps, mean_weights, read_state
 from warmup.training.guard import StepGuard
 from warmup.training.interruption import INTERRUPTION, Interrupted
-from warmup.training.manifest import damage, put_in_place
 from warmup.training.method_model import MethodModel
 from warmup.training.processes import true_anywhere
 from warmup.training.progress import Stopwatch
@@ -121,10 +121,9 @@ class WarmupTrainer(Trainer):
         """This process's share of each global batch."""
         data = self.train_dataset
         assert isinstance(data, EncodedExamples)
-        lengths = [len(source) + len(target) for source, target in zip(data.sources, data.targets, strict=True)]
         together = self.args.train_batch_size * self.args.world_size
         step = together * self.args.gradient_accumulation_steps
-        order = ShuffledSampler(lengths, step, self.config.group_by_length, self.args.seed)
+        order = data.order(step, self.config.group_by_length, self.args.seed)
         return EpochLoader(
             data,
             batch_sampler=SharedBatches(order, together, self.args.world_size, self.args.process_index),
