@@ -15,7 +15,7 @@ from warmup.config.trainer import STEPS_BEFORE_PROFILE
 from warmup.files import write_text
 from warmup.training.results import PROFILE_FILE, TRACE_FILE
 
-ROWS = 40  # of the table
+TABLE_ROWS = 40  # of the table
 log = logging.getLogger(__name__)
 
 
@@ -40,7 +40,7 @@ class ProfileSteps(TrainerCallback):
 
     def _write(self, found: profile) -> None:
         order = "self_cuda_time_total" if self.on_cuda else "self_cpu_time_total"
-        write_text(self.folder / PROFILE_FILE, found.key_averages().table(sort_by=order, row_limit=ROWS) + "\n")
+        write_text(self.folder / PROFILE_FILE, found.key_averages().table(sort_by=order, row_limit=TABLE_ROWS) + "\n")
         unfinished = self.folder / f".{TRACE_FILE}"
         found.export_chrome_trace(str(unfinished))
         os.replace(unfinished, self.folder / TRACE_FILE)
