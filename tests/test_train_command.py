@@ -29,7 +29,15 @@ TINY = [
 
 # What a run leaves with other metrics, alone, when it fails, or with a logger.
 ELSEWHERE = {"segment_scores.json", "comparison.md", "comparison.tex", "comparison.csv", "analysis.json", "analysis.md"}
-ELSEWHERE |= {"report.html", "error.txt", "skipped_steps.json", "wandb", "tensorboard"}
+ELSEWHERE |= {
+    "report.html",
+    "error.txt",
+    "skipped_steps.json",
+    "wandb",
+    "tensorboard",
+    "profile.txt",
+    "profile_trace.json",
+}
 
 
 def command(
@@ -345,7 +353,7 @@ def test_what_is_asked_before_a_run_imports_nothing_heavy(words: list[str]) -> N
 
 
 def test_the_stages_import_only_what_they_use() -> None:
-    seldom = ["datasets", "peft", "matplotlib", "sklearn", "pandas", "wandb"]
+    seldom = ["datasets", "peft", "matplotlib", "scipy", "sklearn", "pandas", "wandb"]
     program = f"import sys, warmup.run; print([name for name in {seldom} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,12 @@ from warmup.runs.inputs import record_inputs
 from warmup.runs.labels import labels_of, task_label
 from warmup.runs.metrics_records import FileMetrics, RunMetrics, SegmentScores, WarmupAnalysis, scored
 from warmup.runs.predictions import Predictions
-from warmup.runs.records import RunConfiguration
+from warmup.runs.records import Environment, RunConfiguration
 from warmup.tracking.hub import check_access, send_model
 from warmup.tracking.runs import Trackers, trackers_of_job
 from warmup.training.batches import EncodedExamples
 from warmup.training.fit import TrainingJob, fit, save_trained, say_what_is_trained
+from warmup.training.precision import precision_on
 from warmup.training.processes import is_main_process, number_of_processes, quiet_libraries
 from warmup.training.results import Training
 from warmup.training.streamed import EncodedStream
@@ -55,7 +56,7 @@ from warmup.training.streamed import EncodedStream
 log = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Job:
     """What one run is to do, where, and how it was asked for.
 
@@ -86,6 +87,13 @@ class Job:
         """`cpu` or `cuda`."""
         device = self.config.device
         return ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+
+    @cached_property
+    def precision(self) -> str:
+        """`float32` or `bfloat16`; a begun run goes on in what it began with, whatever this processor is good at."""
+        asked = self.config.trainer.precision
+        begun = Environment.read(self.folder).precision if asked == "auto" else None
+        return begun or precision_on(self.device, asked)
 
     @property
     def scoring(self) -> ScoringSettings:
@@ -187,7 +195,7 @@ def write_beginnings(job: Job) -> None:
     if is_main_process():
         remove_unfinished(job.folder)
         RunConfiguration.of(job.composed).write(job.folder)
-        describe_environment(job.device).write(job.folder)
+        describe_environment(job.device, job.precision).write(job.folder)
         for left in (RunFile.FAILURE, RunFile.SKIPPED_STEPS):
             (job.folder / left).unlink(missing_ok=True)
 
@@ -213,7 +221,7 @@ def train_model(
     training_job = TrainingJob(
         backbone=model.backbone,
         method=config.method,
-        trainer=config.trainer,
+        trainer=replace(config.trainer, precision=job.precision),
         examples=examples,
         folder=job.folder,
         device=job.device,

@@ -16,6 +16,7 @@ from warmup.metrics.metric import ScoringSettings
 from warmup.models.backbone import Backbone
 from warmup.models.checkpoint_settings import Limits
 from warmup.models.encoding import decoded_text, encode_sources, encode_targets
+from warmup.models.families import Encoded
 
 LIMITS = Limits(source=12, warmup=4, target=6)
 CONFIG = EvaluationConfig(batch_size=2)
@@ -92,6 +93,23 @@ def test_a_model_that_copies_its_warmup_is_found_out(
     assert p_values == {kind: {"accuracy": pytest.approx(2 / 2 ** lost[kind])} for kind in p_values}
     assert "p_values" not in found["warmups"]["own"]
     assert found["same_warmup"] == 0.0 and found["warmups"]["shuffled"]["changed"] == 1.0
+
+
+def test_the_targets_after_all_kinds_are_written_together_and_equal_warmups_once(
+    make_backbone: Callable[..., Backbone], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+    original = Answerer.write_targets
+
+    def counting(self: Answerer, encoded: Encoded, prefix: list[list[int]]) -> list[list[int]]:
+        written.append([(tuple(ids), tuple(row)) for ids, row in zip(encoded.ids.tolist(), prefix, strict=True)])
+        return original(self, encoded, prefix)
+
+    monkeypatch.setattr(Answerer, "write_targets", counting)
+    answerer = Answerer(make_backbone("t5"), LIMITS, EvaluationConfig(batch_size=6))
+    substitute_warmups(answerer, [*examples(4), *examples(4)])
+    assert len(written) == 2  # 4 of 8 inputs at a time: four rows for each of 6 inputs, six kinds
+    assert all(len(set(rows)) <= len(rows) < 4 * len(KINDS) for rows in written)
 
 
 def test_a_single_input_has_no_other(make_backbone: Callable[..., Backbone]) -> None:

@@ -56,10 +56,10 @@ def test_every_choice_composes_and_passes(
         extra = [f"data.train={tmp_path}/pairs.jsonl", "task.target_language=de"]
     if (group, name) == ("data", "hub"):
         extra = ["task=summarization"]
-    files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz"}
+    files = {"babi": "qa16_{}.jsonl.gz", "study_babi": "qa15_{}.jsonl.gz", "study_quotations": "qa16_{}.jsonl.gz"}
     files |= dict.fromkeys(("svamp", "study_svamp", "study_sums"), "{}.jsonl")
     if group == "experiment" and name in files:
-        monkeypatch.setenv(name.removeprefix("study_").upper(), str(tmp_path))
+        monkeypatch.setenv("BABI" if name == "study_quotations" else name.removeprefix("study_").upper(), str(tmp_path))
         for split in ("train", "validation", "test"):
             (tmp_path / files[name].format(split)).touch()
     if name.removeprefix("study_").startswith("multi30k"):
@@ -71,10 +71,10 @@ def test_every_choice_composes_and_passes(
 
 
 def test_the_groups_are_those_that_users_were_promised() -> None:
-    searched = {"experiment", "hparams_search", "paper"}
+    searched = {"experiment", "hparams_search", "paper", "debug"}
     assert {"task", "data", "model", "method", "trainer", "evaluation", "logger", *searched} == set(GROUPS)
     assert {"toy", "local", "hub"} == set(GROUPS["data"])
-    assert {"sft", "warmup", "warmup_quoting", "warmup_calculating", "pause"} == set(GROUPS["method"])
+    assert {"sft", "warmup", "warmup_quoting", "warmup_calculating", "warmup_facts", "pause"} == set(GROUPS["method"])
     assert len([name for name in GROUPS["task"] if name.startswith("translation_")]) == 8
 
 

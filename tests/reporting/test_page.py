@@ -128,7 +128,7 @@ def test_the_top_says_what_the_comparison_shows(
     found = findings(report_on(find_runs([tmp_path / "runs"])))
     assert found == [
         sentence,
-        "translation de-en: nothing to compare, of warmup alone there are runs on one test.",
+        "translation de-en: nothing to compare, only warmup was run.",
     ]
 
 

@@ -23,7 +23,7 @@ from warmup.runs.finding import Run, find_runs, group_by, newest_runs
 # Another value of these changes no score, or has a column of its own in the record.
 NOT_COMPARED = {"runs", "inputs", "predictions", "references", "sources", "device", "seed"}
 NOT_COMPARED |= {"evaluation.batch_size", "trainer.logging_steps", "trainer.keep_checkpoints"}
-NOT_COMPARED |= {"evaluation.substituted_examples"}
+NOT_COMPARED |= {"evaluation.substituted_examples", "push_to_hub"}
 NOT_COMPARED |= {"model.name", "method.name", "trainer.arguments.torch_empty_cache_steps"}
 NEUTRAL_GROUPS = ("logger.", "trainer.arguments.dataloader_", "trainer.arguments.ddp_")
 STAGE = {"run", "checkpoint"}  # decide how the others are read
@@ -140,10 +140,10 @@ def test_a_published_model_as_it_is_is_no_seed_of_one_that_was_trained(write_run
 
 
 def test_an_automatic_precision_is_what_the_device_made_of_it(write_run: Write, tmp_path: Path) -> None:
-    for device, precision in (("cpu", "auto"), ("NVIDIA H100", "auto"), ("NVIDIA A100", "auto"), ("cpu", "float32")):
-        config = changed(composed(), "trainer", "precision", value=precision)
-        (write_run("sft", bleu=10.0, config=config) / "environment.json").write_text(json.dumps({"device": device}))
-    assert sorted(details(tmp_path)) == ["precision auto on cpu", "precision auto on cuda", "precision float32"]
+    for asked, became in (("auto", "float32"), ("auto", "bfloat16"), ("auto", "bfloat16"), ("float32", "float32")):
+        config = changed(composed(), "trainer", "precision", value=asked)
+        (write_run("sft", bleu=10.0, config=config) / "environment.json").write_text(json.dumps({"precision": became}))
+    assert sorted(details(tmp_path)) == ["precision bfloat16", "precision float32"]
 
 
 def test_the_papers_presets_fill_one_table(write_run: Write, tmp_path: Path) -> None:

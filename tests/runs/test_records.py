@@ -48,7 +48,7 @@ RECORDS: list[Any] = [
     METRICS,
     RunConfiguration.of(OmegaConf.create({"run": "all", "rate": 1e-5, "name": "1e-5", "none": None, "seed": 1})),
     Inputs({"data.train": "0" * 64}),
-    Environment("3.11", "Linux", "cpu", None, 1, "abc+changes", {"torch": "2.0", "wandb": None}),
+    Environment(device="cpu", precision="bfloat16", threads=1, git_commit="abc+changes", packages={"torch": "2.0"}),
     TrainingHistory([{"loss": 1.0, "step": 1}]),
     Training(2.5, 4),
     Predictions(["a", "b"], ["x", ""], ["y", "z"], [None, "w\n"]),

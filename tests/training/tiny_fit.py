@@ -63,6 +63,7 @@ def train(
         "evaluate_by": "steps",
         "evaluate_every": 4,
         "logging_steps": 1,
+        "precision": "float32",
         **settings,
     }
 

@@ -113,7 +113,7 @@ class Answerer:
         answers: dict[int, Answer] = {}
         evaluation = self.evaluation
         draws = evaluation.num_candidates if self.limits.warmup is None else evaluation.num_warmups
-        size = max(1, min(evaluation.batch_size, DRAWS_PER_INPUT * evaluation.batch_size // draws))
+        size = self.inputs_at_once(draws)
         with evaluation_mode(self.backbone.model.modules()):
             scored = draws > 1 or options is not None
             for chosen, encoded in encoded_batches(self.backbone, sources, size, description, scored):
@@ -123,6 +123,11 @@ class Answerer:
                     written = self.choose_options(encoded, [options[index] for index in chosen])
                 answers.update(zip(chosen, written, strict=True))
         return [answers[index] for index in range(len(sources))]
+
+    def inputs_at_once(self, rows: int) -> int:
+        """The inputs of a batch where each is continued in so many rows."""
+        size = self.evaluation.batch_size
+        return max(1, min(size, DRAWS_PER_INPUT * size // rows))
 
     def write_answers(self, encoded: Encoded) -> list[Answer]:
         """Answers of one batch."""
@@ -143,15 +148,11 @@ class Answerer:
         A candidate that the limit cut off is scored with the `</s>` that training would have put there.
         """
         rows = _token_rows(warmups)
-        distinct = [list(dict.fromkeys(map(tuple, row))) for row in rows]  # equal warmups have equal targets
-        prefix = [[*warmup, *self.backbone.separator] for row in distinct for warmup in row]
-        owner = torch.tensor([index for index, row in enumerate(distinct) for _ in row], device=encoded.ids.device)
-        targets = self.write_targets(encoded.select(owner), prefix)
-        candidates: list[list[list[int]]] = [[] for _ in rows]
-        for index, target in zip(owner.tolist(), targets, strict=True):
-            whole = _ended(target, self.backbone.tokenizer.eos_token_id)
-            if whole not in candidates[index]:
-                candidates[index].append(whole)
+        end = self.backbone.tokenizer.eos_token_id
+        candidates = [
+            [list(target) for target in dict.fromkeys(tuple(_ended(target, end)) for target in targets.values())]
+            for targets in self.write_after(encoded, rows)
+        ]
         answers = []
         scored = score_candidates(self.backbone, encoded, warmups, candidates)
         for row, written, scores in zip(rows, candidates, scored, strict=True):
@@ -243,6 +244,18 @@ class Answerer:
             **({"logits_processor": [NoRepeatInTarget(once)]} if once else {}),
             pad_token_id=self.backbone.tokenizer.pad_token_id,
         )
+
+    def write_after(
+        self, encoded: Encoded, warmups: Sequence[Sequence[list[int]]]
+    ) -> list[dict[tuple[int, ...], list[int]]]:
+        """The target of each input after each of its `warmups`: equal ones have equal targets, written once."""
+        pairs = [(index, warmup) for index, row in enumerate(warmups) for warmup in dict.fromkeys(map(tuple, row))]
+        owner = torch.tensor([index for index, _ in pairs], device=encoded.ids.device)
+        prefix = [[*warmup, *self.backbone.separator] for _, warmup in pairs]
+        found: list[dict[tuple[int, ...], list[int]]] = [{} for _ in warmups]
+        for (index, warmup), target in zip(pairs, self.write_targets(encoded.select(owner), prefix), strict=True):
+            found[index][warmup] = target
+        return found
 
     @cached_property
     def _prefix(self) -> list[int]:

@@ -111,16 +111,15 @@ def _answer_given(
     answerer: Answerer, warmups: dict[str, Sequence[list[int]]], sources: list[list[int]], references: list[list[int]]
 ) -> tuple[dict[str, list[str]], dict[str, float]]:
     """For each kind of warmup the predictions, and the nats of all references together."""
-    backbone, size = answerer.backbone, answerer.evaluation.batch_size
+    backbone, size = answerer.backbone, answerer.inputs_at_once(len(warmups))
     assert answerer.limits.warmup is not None
     predictions = {kind: [""] * len(sources) for kind in warmups}
     nats = dict.fromkeys(warmups, 0.0)
-    for chosen, encoded in encoded_batches(backbone, sources, size, "substituted warmups"):
-        for kind, rows in warmups.items():
-            targets = answerer.write_targets(encoded, [[*rows[index], *backbone.separator] for index in chosen])
-            for index, target in zip(chosen, targets, strict=True):
-                predictions[kind][index] = decoded_text(backbone, target)
+    for chosen, encoded in encoded_batches(backbone, sources, size, "substituted warmups", shared=True):
         of_each = [[rows[index] for rows in warmups.values()] for index in chosen]
+        for index, given, targets in zip(chosen, of_each, answerer.write_after(encoded, of_each), strict=True):
+            for kind, warmup in zip(warmups, given, strict=True):
+                predictions[kind][index] = decoded_text(backbone, targets[tuple(warmup)])
         written = as_written(of_each, answerer.limits.warmup, backbone.tokenizer.pad_token_id)
         for scores in score_candidates(backbone, encoded, written, [[references[index]] for index in chosen]):
             for kind, logprob in zip(warmups, scores[0].tolist(), strict=True):

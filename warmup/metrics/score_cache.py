@@ -65,7 +65,7 @@ def cached_record(
     if path.is_file():
         try:
             kept = read(read_json(path))
-            log.info("%s: computed before for the same content; it comes from %s", what, path)
+            log.debug("%s: computed before for the same content; it comes from %s", what, path)
             return kept
         except (UserError, KeyError, TypeError, ValueError, RecursionError) as error:
             log.warning("what is kept of %s in %s cannot be read and is computed anew: %s", what, path, error)

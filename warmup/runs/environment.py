@@ -27,12 +27,13 @@ PACKAGES = [
 ]
 
 
-def describe_environment(device: str) -> Environment:
+def describe_environment(device: str, precision: str | None = None) -> Environment:
     """Versions of the packages, the code's commit, the machine; `device` is "cpu" or "cuda"."""
     return Environment(
         python=platform.python_version(),
         platform=platform.platform(),
         device=torch.cuda.get_device_name() if device == "cuda" else "cpu",
+        precision=precision,
         processor=_processor(),
         threads=torch.get_num_threads(),
         processes=number_of_processes(),

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from warmup.config.neutral_keys import set_values, tells_runs_apart
 from warmup.errors import UserError
-from warmup.runs.file_names import RunFile
+from warmup.runs.file_names import RunFile, folders_with
 from warmup.runs.metrics_records import METHOD_NAMES, RunMetrics, SegmentScores, WarmupAnalysis
 from warmup.runs.records import Environment, Failure, Inputs, RunConfiguration, plain_line
 
@@ -36,6 +36,7 @@ class Run(RunMetrics):
     Attributes:
         finished: when the metrics were written, in seconds since the epoch.
         device: the name of the processor it ran on, where environment.json tells.
+        precision: that its training computed in, where environment.json tells.
         config: the resolved config.yaml, nested as in YAML; empty where there is none.
         inputs: digests of what the run read, by key (`warmup.runs.inputs`); empty for a run that kept none.
     """
@@ -43,6 +44,7 @@ class Run(RunMetrics):
     folder: Path
     finished: float
     device: str | None = None
+    precision: str | None = None
     config: Mapping[str, Any] = field(default_factory=dict)
     inputs: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,8 +61,8 @@ class Run(RunMetrics):
                 known[key] += f" ({digest[:DIGITS]})"
         unread = {"method", "trainer"} if self.config.get("run") == "evaluate" else set()
         unread |= {"model"} if self.config.get("checkpoint") else set()
-        if known.get("trainer.precision") == "auto" and self.device:  # bfloat16 on CUDA alone
-            known["trainer.precision"] = f"auto on {'cpu' if self.device == 'cpu' else 'cuda'}"
+        if known.get("trainer.precision") == "auto" and self.precision:
+            known["trainer.precision"] = self.precision
         return {k: v for k, v in known.items() if tells_runs_apart(k) and k.split(".")[0] not in unread}
 
     @property
@@ -128,8 +130,7 @@ def find_runs(folders: Sequence[Path]) -> FoundRuns:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name the one that holds your runs, e.g. runs=outputs")
-        names = (RunFile.METRICS, RunFile.FAILURE, RunFile.CONFIG)
-        for run in sorted({path.parent for name in names for path in folder.rglob(name.value)}):
+        for run in folders_with(folder, (RunFile.METRICS, RunFile.FAILURE, RunFile.CONFIG)):
             if run.resolve() not in seen:
                 seen.add(run.resolve())
                 _add(found, run)
@@ -159,11 +160,13 @@ def _read_run(found: FoundRuns, folder: Path, config: Mapping[str, Any]) -> Run:
     metrics = RunMetrics.read(folder)
     for read in (SegmentScores.read, WarmupAnalysis.read):  # read where they are used, and named here if broken
         _read_or_note(found, read, folder, None)
+    environment = _read_or_note(found, Environment.read, folder, Environment())
     return Run(
         **vars(metrics),
         folder=folder,
         finished=(folder / RunFile.METRICS).stat().st_mtime,
-        device=_read_or_note(found, Environment.read, folder, Environment()).device,
+        device=environment.device,
+        precision=environment.precision,
         config=config,
         inputs=_read_or_note(found, Inputs.read, folder, Inputs()).digests,
     )

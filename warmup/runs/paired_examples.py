@@ -31,12 +31,16 @@ def words(text: str) -> list[str]:
     return [*map(str.lower, _WORD.findall(text))]
 
 
-@lru_cache(
-    maxsize=4
-)  # the sources and the references of a test set or two: the runs that answered one follow each other
-def words_of_each(texts: tuple[str, ...]) -> list[set[str]]:
+@lru_cache(maxsize=4)  # of one run's warmups, and the texts of its test set, which the next run mostly shares
+def words_of_each(texts: tuple[str, ...]) -> list[list[str]]:
+    """The words of each text."""
+    return [words(text) for text in texts]
+
+
+@lru_cache(maxsize=4)
+def different_words(texts: tuple[str, ...]) -> list[set[str]]:
     """The words of each text, each once."""
-    return [set(words(text)) for text in texts]
+    return [set(found) for found in words_of_each(texts)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,8 @@ class PairedExamples:
     @cached_property
     def overlaps(self) -> list[float | None]:
         """For each example the share of the warmup's words that the reference has; None for a warmup without words."""
-        of_warmups = (words(warmup or "") for warmup in self.warmups)
-        pairs = zip(of_warmups, words_of_each(tuple(self.references)), strict=True)
+        of_warmups = words_of_each(tuple(warmup or "" for warmup in self.warmups))
+        pairs = zip(of_warmups, different_words(tuple(self.references)), strict=True)
         return [sum(token in known for token in tokens) / len(tokens) if tokens else None for tokens, known in pairs]
 
 

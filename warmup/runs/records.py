@@ -108,6 +108,7 @@ class Environment:
 
     Attributes:
         device: the GPU's name, or "cpu".
+        precision: that trainings compute in, `float32` or `bfloat16`.
         processor: the CPU's name.
         threads: of torch.
         processes: that torchrun or accelerate started; 1 without them.
@@ -118,6 +119,7 @@ class Environment:
     python: str | None = None
     platform: str | None = None
     device: str | None = None
+    precision: str | None = None
     processor: str | None = None
     threads: int | None = None
     processes: int | None = None

@@ -32,6 +32,9 @@ from warmup.training.checkpoints import KeepCheckpoints, aside, has_ended, last_
 from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
 from warmup.training.method_model import MethodModel
+from warmup.training.precision import precision_on
+from warmup.training.processes import is_main_process
+from warmup.training.profiling import ProfileSteps
 from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import OUT_OF_MEMORY, WarmupTrainer
@@ -119,7 +122,7 @@ def say_what_is_trained(job: TrainingJob) -> None:
         f"{count:,}",
         "" if trained == count else f", {trained:,} of them trained",
         job.device,
-        "bfloat16" if use_bfloat16(job.trainer.precision, job.device) else "float32",
+        precision_on(job.device, job.trainer.precision),
     )
 
 
@@ -149,6 +152,8 @@ def _trainer_of(
         use_liger_kernels(model)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
     keeping = KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints)
+    if config.profile_steps and is_main_process():
+        callbacks = [*callbacks, ProfileSteps(job.folder, config.profile_steps)]
     trainer = WarmupTrainer(
         MethodModel(job.backbone, job.method, job.fresh, job.seed),
         arguments,
@@ -208,7 +213,7 @@ def training_arguments(
 ) -> TrainingArguments:
     """The Hugging Face arguments for `config`; evaluation and checkpoints happen together."""
     every: dict[str, Any] = {"eval_steps": config.evaluate_every, "save_steps": config.evaluate_every}
-    narrow = use_bfloat16(config.precision, device)
+    narrow = precision_on(device, config.precision) == "bfloat16"
     # transformers reads this where it is not told otherwise, and leaves it behind for the next job of the process
     os.environ["ACCELERATE_MIXED_PRECISION"] = "bf16" if narrow else "no"
     for name in [name for name in os.environ if name.startswith("ACCELERATE_DYNAMO_")]:
@@ -249,10 +254,3 @@ def training_arguments(
         return Arguments(**values)
     except (ValueError, ImportError) as error:  # what only this machine can tell, as that it has no TF32
         raise UserError(f"{KEY} is {config.arguments.given}: {first_line(error)}") from error
-
-
-def use_bfloat16(precision: str, device: str) -> bool:
-    """Whether to compute in bfloat16: `auto` means on a CUDA device that has it."""
-    if precision == "auto":
-        return device == "cuda" and torch.cuda.is_bf16_supported()
-    return precision == "bfloat16"

@@ -104,8 +104,11 @@ def seed_curves(runs: Sequence[Run], key: str, histories: Mapping[Path, History]
 
 def _is_point(entry: Mapping[str, Any], key: str) -> bool:
     """Whether a log entry has a number for `key` at a step that is one."""
-    values = (entry.get("step"), entry.get(key))
-    return all(isinstance(x, (int, float)) and not isinstance(x, bool) and math.isfinite(x) for x in values)
+    return _is_number(entry.get("step")) and _is_number(entry.get(key))
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # a bool is none; quick: asked of every value
 
 
 def _curve(history: History, key: str) -> Curve:

@@ -38,7 +38,8 @@ def _finding(task: str, method: str, lines: Sequence[Line]) -> str:
     name, compared = METHOD_NAMES[method], [line for line in lines if line.row.difference is not None]
     if not compared:
         run = [word for word, cell in (("SFT", "sft"), (name, "warmup")) if any(getattr(x.row, cell) for x in lines)]
-        return f"{task}: nothing to compare, of {' and '.join(run)} alone there are runs on one test."
+        why = f"{' and '.join(run)} were run on different tests" if len(run) > 1 else f"only {run[0]} was run"
+        return f"{task}: nothing to compare, {why}."
     metric = score_title(compared[0].row.metric)
     if len(compared) == 1:
         return f"{task}: {_one(name, metric, compared[0])}."

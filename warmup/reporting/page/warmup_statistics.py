@@ -16,7 +16,7 @@ from typing import Any
 from warmup.errors import UserError
 from warmup.runs.finding import Run
 from warmup.runs.metrics_records import WarmupAnalysis
-from warmup.runs.paired_examples import PairedExamples, words, words_of_each
+from warmup.runs.paired_examples import PairedExamples, different_words, words_of_each
 
 MOST_FREQUENT = 10
 
@@ -29,8 +29,8 @@ def analyse(examples: PairedExamples) -> dict[str, Any]:
     `distinct`: different n-grams of words over all n-grams (Li et al. 2016), n = 1 to 3, over the whole test set.
     """
     warmups = [warmup or "" for warmup in examples.warmups]
-    tokens = [words(warmup) for warmup in warmups]
-    sources, references = (words_of_each(tuple(texts)) for texts in (examples.sources, examples.references))
+    tokens = words_of_each(tuple(warmups))
+    sources, references = (different_words(tuple(texts)) for texts in (examples.sources, examples.references))
     others = [*references[1:], *references[:1]]
     only = [reference - source for reference, source in zip(references, sources, strict=True)]
     counts = Counter(warmups)
