@@ -29,7 +29,15 @@ TINY = [
 
 # What a run leaves with other metrics, alone, when it fails, or with a logger.
 ELSEWHERE = {"segment_scores.json", "comparison.md", "comparison.tex", "comparison.csv", "analysis.json", "analysis.md"}
-ELSEWHERE |= {"report.html", "error.txt", "skipped_steps.json", "wandb", "tensorboard"}
+ELSEWHERE |= {
+    "report.html",
+    "error.txt",
+    "skipped_steps.json",
+    "wandb",
+    "tensorboard",
+    "profile.txt",
+    "profile_trace.json",
+}
 
 
 def command(

@@ -71,7 +71,7 @@ def test_every_choice_composes_and_passes(
 
 
 def test_the_groups_are_those_that_users_were_promised() -> None:
-    searched = {"experiment", "hparams_search", "paper"}
+    searched = {"experiment", "hparams_search", "paper", "debug"}
     assert {"task", "data", "model", "method", "trainer", "evaluation", "logger", *searched} == set(GROUPS)
     assert {"toy", "local", "hub"} == set(GROUPS["data"])
     assert {"sft", "warmup", "warmup_quoting", "warmup_calculating", "warmup_facts", "pause"} == set(GROUPS["method"])

@@ -26,6 +26,7 @@ NEUTRAL_KEYS = {
     "evaluation.substituted_examples": "how many examples are answered again given other warmups, beside the scores",
     "trainer.logging_steps": "how often the history is written",
     "trainer.keep_checkpoints": "how many checkpoints stay on the disk; the best one always does",
+    "trainer.profile_steps": "which steps the profiler follows",
     "trainer.arguments.torch_empty_cache_steps": "when memory is handed back",
     **{
         f"trainer.arguments.{name}": "how batches get from where they are made to where they are computed"

@@ -9,6 +9,7 @@ from warmup.config.fields import choice, number
 from warmup.config.further_arguments import FurtherArguments
 from warmup.errors import UserError, wrong_value
 
+STEPS_BEFORE_PROFILE = 2  # of a training, which load what later ones find
 MOST_STEPS = 10**9  # at a thousand steps a second they take twelve days
 
 
@@ -35,6 +36,7 @@ class TrainerConfig:
     keep_checkpoints: int = number(1, 1, 1000)  # beside the best one
     average_checkpoints: int = number(1, 1, 1000)  # the model is the mean of the last N evaluated; 1: the best one
     logging_steps: int = number(10, 1, MOST_STEPS)
+    profile_steps: int | None = number(None, 1, 1000)  # that torch's profiler follows
     arguments: FurtherArguments = field(default_factory=FurtherArguments)
 
     def check(self) -> None:
@@ -54,6 +56,10 @@ class TrainerConfig:
             raise UserError("trainer.epochs is not set, and trainer.max_steps=-1 goes by it: give trainer.epochs=VALUE")
         self._check_average()
         self.arguments.check(self.optimizer, self.schedule)
+        last = (self.profile_steps or 0) + STEPS_BEFORE_PROFILE
+        if self.profile_steps and 0 < self.max_steps < last:
+            allowed = f"{STEPS_BEFORE_PROFILE} less than trainer.max_steps={self.max_steps}, or null"
+            raise wrong_value("trainer.profile_steps", self.profile_steps, allowed)
 
     def _check_average(self) -> None:
         """What the data decides too is checked when training begins."""

@@ -51,9 +51,17 @@ class Wording:
     options: OptionsConfig | None = None
 
     def __post_init__(self) -> None:
-        names = {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
         for key in ("source_template", "target_template"):
-            object.__setattr__(self, key, with_languages(getattr(self, key), names))
+            object.__setattr__(self, key, with_languages(getattr(self, key), self._language_names))
+
+    @cached_property
+    def _language_names(self) -> dict[str, str]:
+        return {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
+
+    @cached_property
+    def _source_parts(self) -> list[tuple[str, str | None]]:
+        """The source template as texts, each with the name of the field behind it."""
+        return [(literal, name) for literal, name, _, _ in Formatter().parse(self.source_template)]
 
     @classmethod
     def from_config(cls, task: TaskConfig) -> Wording:
@@ -159,10 +167,9 @@ class Wording:
         if not fields:
             return None
         longest = max(fields, key=lambda name: len(texts[name].strip()))
-        names = {key: language_name(getattr(self, key)) for key in LANGUAGE_PLACEHOLDERS}
-        values = names | {name: texts[name].strip() for name in self.source_fields}
+        values = self._language_names | {name: texts[name].strip() for name in self.source_fields}
         before = ""
-        for literal, name, _, _ in Formatter().parse(self.source_template):
+        for literal, name in self._source_parts:
             before += literal
             if name == longest:
                 break

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, partial
+from itertools import islice
 from typing import Any
 
 from warmup.data.examples import Example
@@ -18,6 +19,7 @@ from warmup.models.tokenizers import text_ids
 
 log = logging.getLogger(__name__)
 STRANGER = "\ue000"  # no vocabulary joins it to another character
+TOGETHER = 64  # texts that are looked through as one: mostly nothing is lost of them
 MOST_SHOWN = 10  # of the most frequent ones
 
 
@@ -40,19 +42,24 @@ def count_unwritable(
         """Whether it comes back wherever it stands; one that only a longer piece holds is looked at in its text."""
         return character in decoded_text(backbone, text_ids(backbone.tokenizer, STRANGER + character + STRANGER))
 
+    def whole(text: str) -> bool:
+        """Whether nothing of it can be lost: it need not be decoded, as most texts."""
+        return unicodedata.is_normalized("NFC", text) and all(map(writable, set(text)))
+
     def lost(text: str) -> Counter[str]:
-        if unicodedata.is_normalized("NFC", text) and all(map(writable, set(text))):
-            return Counter()  # nothing to be decoded, as for most texts
+        if whole(text):
+            return Counter()
         missing = Counter(text) - Counter(decoded_text(backbone, text_ids(backbone.tokenizer, text)))
         del missing[" "]
         return missing
 
     def counted(examples: Sequence[Example]) -> dict[str, dict[str, Any]]:
         sides = {"sources": _Lost(), "targets": _Lost()}
-        for example in examples:
-            sides["sources"].add(example.prompt, lost(example.prompt))
-            if example.target is not None:
-                sides["targets"].add(example.target, lost(example.target))
+        rest = iter(examples)
+        while some := list(islice(rest, TOGETHER)):
+            targets = [example.target for example in some if example.target is not None]
+            for name, texts in (("sources", [example.prompt for example in some]), ("targets", targets)):
+                sides[name].add(texts, [] if whole("".join(texts)) else list(map(lost, texts)))
         return {name: side.summary() for name, side in sides.items() if side.texts}
 
     counts: dict[str, dict[str, dict[str, Any]]] = {}
@@ -73,11 +80,12 @@ class _Lost:
     length: int = 0  # in characters
     characters: Counter[str] = field(default_factory=Counter)
 
-    def add(self, text: str, missing: Counter[str]) -> None:
-        self.texts += 1
-        self.affected += bool(missing)
-        self.length += len(text)
-        self.characters.update(missing)
+    def add(self, texts: Sequence[str], missing: Sequence[Counter[str]]) -> None:
+        self.texts += len(texts)
+        self.affected += sum(map(bool, missing))
+        self.length += sum(map(len, texts))
+        for characters in filter(None, missing):
+            self.characters.update(characters)
 
     def summary(self) -> dict[str, Any]:
         return {

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import StrEnum
+from pathlib import Path
 
-from warmup.training.results import CHECKPOINTS_FOLDER, HISTORY_FILE, MODEL_FOLDER, SKIPPED_STEPS_FILE, TRAINING_FILE
+from warmup.training.results import (
+    CHECKPOINTS_FOLDER,
+    HISTORY_FILE,
+    MODEL_FOLDER,
+    PROFILE_FILE,
+    SKIPPED_STEPS_FILE,
+    TRACE_FILE,
+    TRAINING_FILE,
+)
+
+DEBUG_FOLDER = "debug"  # in outputs/, where conf/debug has its runs written
 
 
 class RunFile(StrEnum):
@@ -30,11 +42,19 @@ class RunFile(StrEnum):
     PAGE = "report.html"
     FAILURE = "error.txt"
     SKIPPED_STEPS = SKIPPED_STEPS_FILE
+    PROFILE = PROFILE_FILE
+    TRACE = TRACE_FILE
     WANDB = "wandb"
     TENSORBOARD = "tensorboard"
 
 
 WRITTEN_AT_ONCE = {RunFile.CONFIG, RunFile.ENVIRONMENT, RunFile.LOG}  # before there is anything to lose
+
+
+def folders_with(folder: Path, names: Iterable[str]) -> list[Path]:
+    """The folders in `folder` and below with a file of one of these names; of debug=... only where it is theirs."""
+    found = {path.parent for name in names for path in folder.rglob(str(name))}
+    return sorted(path for path in found if DEBUG_FOLDER not in path.relative_to(folder).parts)
 
 
 def last_file(stage: str) -> RunFile:

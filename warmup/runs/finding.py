@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from warmup.config.neutral_keys import set_values, tells_runs_apart
 from warmup.errors import UserError
-from warmup.runs.file_names import RunFile
+from warmup.runs.file_names import RunFile, folders_with
 from warmup.runs.metrics_records import METHOD_NAMES, RunMetrics, SegmentScores, WarmupAnalysis
 from warmup.runs.records import Environment, Failure, Inputs, RunConfiguration, plain_line
 
@@ -130,8 +130,7 @@ def find_runs(folders: Sequence[Path]) -> FoundRuns:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"{folder} is no folder; name the one that holds your runs, e.g. runs=outputs")
-        names = (RunFile.METRICS, RunFile.FAILURE, RunFile.CONFIG)
-        for run in sorted({path.parent for name in names for path in folder.rglob(name.value)}):
+        for run in folders_with(folder, (RunFile.METRICS, RunFile.FAILURE, RunFile.CONFIG)):
             if run.resolve() not in seen:
                 seen.add(run.resolve())
                 _add(found, run)

@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from warmup.errors import UserError
-from warmup.runs.file_names import RunFile, last_file
+from warmup.runs.file_names import RunFile, folders_with, last_file
 from warmup.runs.lock import LOCK_FILE, owner_of
 from warmup.runs.records import Failure, RunConfiguration, plain_line
 from warmup.runs.sweep_plan import PLAN_FILE, SweepPlan
@@ -53,7 +53,7 @@ def find_statuses(folders: Sequence[Path]) -> list[RunStatus]:
     """All runs in `folders` and below, and the jobs of their sweeps that have not begun; those under way come first."""
     found: dict[Path, RunStatus] = {}
     for folder in folders:
-        for run in sorted({path.parent for name in MARKS_OF_A_RUN for path in folder.rglob(name)}):
+        for run in folders_with(folder, MARKS_OF_A_RUN):
             if (run / PLAN_FILE).exists():  # a sweep's own folder
                 continue
             found.setdefault(run.resolve(), _status_of(run))
@@ -63,9 +63,9 @@ def find_statuses(folders: Sequence[Path]) -> list[RunStatus]:
 
 
 def _planned(folder: Path) -> Iterator[Path]:
-    for plan in sorted(folder.rglob(PLAN_FILE)):
+    for sweep in folders_with(folder, [PLAN_FILE]):
         try:
-            yield from (plan.parent / job for job in SweepPlan.read(plan.parent).jobs)
+            yield from (sweep / job for job in SweepPlan.read(sweep).jobs)
         except UserError:  # a file of that name that is something else
             continue
 

@@ -33,6 +33,8 @@ from warmup.training.duration import SayDuration
 from warmup.training.interruption import INTERRUPTION
 from warmup.training.method_model import MethodModel
 from warmup.training.precision import precision_on
+from warmup.training.processes import is_main_process
+from warmup.training.profiling import ProfileSteps
 from warmup.training.progress import ShowProgress
 from warmup.training.results import CHECKPOINTS_FOLDER, MODEL_FOLDER, Training, TrainingHistory
 from warmup.training.trainer import OUT_OF_MEMORY, WarmupTrainer
@@ -150,6 +152,8 @@ def _trainer_of(
         use_liger_kernels(model)
     stopping = [EarlyStoppingCallback(config.early_stopping_patience)] if config.early_stopping_patience else []
     keeping = KeepCheckpoints(config.keep_checkpoints, config.average_checkpoints)
+    if config.profile_steps and is_main_process():
+        callbacks = [*callbacks, ProfileSteps(job.folder, config.profile_steps)]
     trainer = WarmupTrainer(
         MethodModel(job.backbone, job.method, job.fresh, job.seed),
         arguments,

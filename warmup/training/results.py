@@ -12,6 +12,7 @@ from warmup.files import read_json, write_json
 
 HISTORY_FILE, TRAINING_FILE, MODEL_FOLDER = "history.json", "training.json", "model"
 SKIPPED_STEPS_FILE = "skipped_steps.json"  # what led to the end of a run whose steps were no longer finite
+PROFILE_FILE, TRACE_FILE = "profile.txt", "profile_trace.json"  # of trainer.profile_steps
 CHECKPOINTS_FOLDER = "checkpoints"  # what a killed run resumes from
 LIVE_FILE = ".progress.json"  # there while a training runs, for who watches
 
