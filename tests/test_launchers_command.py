@@ -23,6 +23,7 @@ ACCELERATE += ("--num_machines=1", "--mixed_precision=no", "--dynamo_backend=no"
 LAUNCHED = [*TINY, "device=cpu", "method=sft"]
 FAILING = """
 import os, runpy, sys
+import warmup.run  # as the program does: the Trainer alone would import PEFT, and that what is installed beside it
 from warmup.training.trainer import WarmupTrainer
 def fail(self, *arguments, **keywords):
     raise RuntimeError("it broke")

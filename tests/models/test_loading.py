@@ -49,7 +49,7 @@ def test_settings_say_what_a_trained_model_answers_with(tmp_path: Path) -> None:
     for settings in (SETTINGS, replace(SETTINGS, sharpening=Sharpening(0.5, 0.9)), replace(SETTINGS, limits=limits)):
         settings.write(tmp_path)
         content = read_json(tmp_path / "warmup_config.json")
-        assert list(content) == ["format", "method", "limits", "wording", "sequence", "sharpening"]
+        assert list(content) == ["format", "method", "limits", "wording", "sequence", "sharpening", "base_in_4bit"]
         assert (content["format"], content["sequence"]["separator"]) == (1, "<sep>") and content[
             "method"
         ] == settings.method

@@ -23,7 +23,7 @@ from warmup.runs.finding import Run, find_runs, group_by, newest_runs
 # Another value of these changes no score, or has a column of its own in the record.
 NOT_COMPARED = {"runs", "inputs", "predictions", "references", "sources", "device", "seed"}
 NOT_COMPARED |= {"evaluation.batch_size", "trainer.logging_steps", "trainer.keep_checkpoints"}
-NOT_COMPARED |= {"evaluation.substituted_examples", "push_to_hub"}
+NOT_COMPARED |= {"evaluation.substituted_examples", "push_to_hub", "trainer.profile_steps"}
 NOT_COMPARED |= {"model.name", "method.name", "trainer.arguments.torch_empty_cache_steps"}
 NEUTRAL_GROUPS = ("logger.", "trainer.arguments.dataloader_", "trainer.arguments.ddp_")
 STAGE = {"run", "checkpoint"}  # decide how the others are read
