@@ -7,65 +7,63 @@ from pathlib import Path
 
 import pytest
 
-from tests.config.test_composition import composed, error_of, hydra
-
-__all__ = ["hydra"]  # the fixture, for every test here
+from tests.config.composing import configured, refusal
 
 
 def test_fractions_must_leave_training_data(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
     words = ["data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl", "data.validation_fraction=0.5"]
-    assert "data.validation_fraction + data.test_fraction is 1.0" in error_of(*words, "data.test_fraction=0.5")
-    assert composed(*words, "data.test_fraction=0.49")
-    assert composed(*words, "data.test_fraction=0.5", f"data.test={tmp_path}/train.jsonl")
+    assert "data.validation_fraction + data.test_fraction is 1.0" in refusal(*words, "data.test_fraction=0.5")
+    assert configured(*words, "data.test_fraction=0.49")
+    assert configured(*words, "data.test_fraction=0.5", f"data.test={tmp_path}/train.jsonl")
 
 
 def test_a_folder_in_a_files_place_is_called_one(tmp_path: Path) -> None:
-    assert "a file, and this is a folder" in error_of("data=local", "task=summarization", f"data.train={tmp_path}")
+    assert "a file, and this is a folder" in refusal("data=local", "task=summarization", f"data.train={tmp_path}")
 
 
 @pytest.mark.parametrize("run", ["all", "train", "evaluate", "score"])
 def test_inputs_belong_to_predict_and_checkpoints_to_no_training(run: str) -> None:
-    assert "inputs is 'a.txt'; allowed: with run=predict only" in error_of(f"run={run}", "inputs=a.txt")
+    assert "inputs is 'a.txt'; allowed: with run=predict only" in refusal(f"run={run}", "inputs=a.txt")
     if run in ("all", "train"):
-        assert "with run=evaluate or run=predict only" in error_of(f"run={run}", "checkpoint=outputs/a/model")
+        assert "with run=evaluate or run=predict only" in refusal(f"run={run}", "checkpoint=outputs/a/model")
 
 
 def test_what_wandb_would_refuse_is_refused_before() -> None:
-    assert composed(f"logger.project={'p' * 128}", f"logger.tags=[{'t' * 64}]")
-    assert "1 to 128 letters" in error_of(f"logger.project={'p' * 129}")
-    assert "tags of 1 to 64 letters" in error_of(f"logger.tags=[{'t' * 65}]")
+    assert configured(f"logger.project={'p' * 128}", f"logger.tags=[{'t' * 64}]")
+    assert "1 to 128 letters" in refusal(f"logger.project={'p' * 129}")
+    assert "tags of 1 to 64 letters" in refusal(f"logger.tags=[{'t' * 65}]")
 
 
 def test_candidates_are_of_models_without_warmups_or_as_many_as_warmups() -> None:
     key = "evaluation.num_candidates"
     for method in ("sft", "pause"):
-        assert composed(f"method={method}", f"{key}=4")
+        assert configured(f"method={method}", f"{key}=4")
     both = [f"{key}=4", "evaluation.num_warmups=4"]
-    assert composed("method=sft", *both) and composed("method=warmup", *both)
+    assert configured("method=sft", *both) and configured("method=warmup", *both)
     for run in ("all", "train"):
-        found = error_of("method=warmup", f"run={run}", f"{key}=4")
+        found = refusal("method=warmup", f"run={run}", f"{key}=4")
         assert f"{key} is 4; allowed: 1 for a model that writes warmups, or the same number as" in found
     words = ["run=evaluate", "checkpoint=outputs/a/model", f"{key}=4"]  # the checkpoint says which it is
-    assert composed("method=warmup", *words)
-    unequal = error_of("method=sft", f"{key}=4", "evaluation.num_warmups=8")
+    assert configured("method=warmup", *words)
+    unequal = refusal("method=sft", f"{key}=4", "evaluation.num_warmups=8")
     assert f"{key} is 4; allowed: 1, or evaluation.num_warmups=8" in unequal
-    beams = error_of("method=sft", f"{key}=4", "evaluation.num_beams=5")
+    beams = refusal("method=sft", f"{key}=4", "evaluation.num_beams=5")
     assert f"{key}=4 draws targets, evaluation.num_beams=5 searches" in beams
-    assert f"{key} is 0; allowed: 1 to 256" in error_of("method=sft", f"{key}=0")
+    assert f"{key} is 0; allowed: 1 to 256" in refusal("method=sft", f"{key}=0")
 
 
 def test_the_substituted_examples_may_be_all_or_none() -> None:
     for number in (0, 10_000_000):
-        assert composed(f"evaluation.substituted_examples={number}")
-    found = error_of("evaluation.substituted_examples=-1")
+        assert configured(f"evaluation.substituted_examples={number}")
+    found = refusal("evaluation.substituted_examples=-1")
     assert "evaluation.substituted_examples is -1; allowed: at least 0" in found
 
 
 def test_pauses_have_their_own_key() -> None:
-    assert composed("method=pause").method.num_tokens == 8
-    assert "method.num_tokens is 0; allowed: 1 to 1024" in error_of("method=pause", "method.num_tokens=0")
-    assert "it belongs to method=pause" in error_of("method=sft", "method.num_tokens=4")
+    assert configured("method=pause").method.num_tokens == 8
+    assert "method.num_tokens is 0; allowed: 1 to 1024" in refusal("method=pause", "method.num_tokens=0")
+    assert "it belongs to method=pause" in refusal("method=sft", "method.num_tokens=4")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +86,7 @@ def test_pauses_have_their_own_key() -> None:
     ],
 )
 def test_estimators_that_do_not_go_together(words: str, part: str) -> None:
-    assert part in error_of(*(f"method.{word}" for word in words.split()))
+    assert part in refusal(*(f"method.{word}" for word in words.split()))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +103,7 @@ def test_estimators_that_do_not_go_together(words: str, part: str) -> None:
     ],
 )
 def test_estimators_that_do(words: str) -> None:
-    assert composed(*(f"method.{word}" for word in words.split()))
+    assert configured(*(f"method.{word}" for word in words.split()))
 
 
 @pytest.mark.parametrize(
@@ -128,36 +126,36 @@ def test_estimators_that_do(words: str) -> None:
     ],
 )
 def test_options_that_tell_nothing_apart(words: str, part: str) -> None:
-    line = error_of(*shlex.split(words))
+    line = refusal(*shlex.split(words))
     assert part in line and "\n" not in line
 
 
 def test_a_custom_task_may_have_options() -> None:
     words = ["task=custom", "task.options={field: source, answer: target}", "task.metrics=[accuracy]"]
-    assert composed(*words, "task.selection_metric=accuracy").task.options.labels is None
-    assert "for custom: accuracy, macro_f1" in error_of(*words[:2])
+    assert configured(*words, "task.selection_metric=accuracy").task.options.labels is None
+    assert "for custom: accuracy, macro_f1" in refusal(*words[:2])
 
 
 @pytest.mark.parametrize("architecture", ["llama", "mistral", "qwen2"])
 def test_dropout_is_refused_where_a_model_has_none(architecture: str) -> None:
-    assert composed(f"model.architecture={architecture}", "model.dropout=0.0")
-    line = error_of(f"model.architecture={architecture}", "model.dropout=0.1")
+    assert configured(f"model.architecture={architecture}", "model.dropout=0.0")
+    line = refusal(f"model.architecture={architecture}", "model.dropout=0.1")
     assert f"model.dropout is 0.1; allowed: 0 with model.architecture={architecture}" in line
-    assert "model.dropout is 0.2" in error_of("model=llama_3_2_1b", "model.dropout=0.2")
+    assert "model.dropout is 0.2" in refusal("model=llama_3_2_1b", "model.dropout=0.2")
     for name in ("t5", "bart"):
-        assert composed(f"model.architecture={name}", "model.dropout=0.1")
-    assert "did you mean 'llama'?" in error_of("model.architecture=lama")
+        assert configured(f"model.architecture={name}", "model.dropout=0.1")
+    assert "did you mean 'llama'?" in refusal("model.architecture=lama")
 
 
 @pytest.mark.parametrize("value", ["-0.1", "1", "1.5", "nan"])
 def test_smoothing_leaves_something_of_the_labels(value: str) -> None:
-    line = error_of("method=sft", f"method.label_smoothing={value}")
+    line = refusal("method=sft", f"method.label_smoothing={value}")
     assert line == f"method.label_smoothing is {float(value)}; allowed: at least 0.0 and below 1.0"
-    assert composed("method=sft", "method.label_smoothing=0.999")
+    assert configured("method=sft", "method.label_smoothing=0.999")
 
 
 def test_smoothing_belongs_to_sft() -> None:
-    assert "it belongs to method=sft" in error_of("method=warmup", "method.label_smoothing=0.1")
+    assert "it belongs to method=sft" in refusal("method=warmup", "method.label_smoothing=0.1")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +170,6 @@ def test_smoothing_belongs_to_sft() -> None:
 def test_no_more_checkpoints_are_averaged_than_there_are(words: str, most: str) -> None:
     settings = [f"trainer.{word}" for word in words.split()]
     count = int(most[0])
-    assert composed(*settings, f"trainer.average_checkpoints={count}")
-    line = error_of(*settings, f"trainer.average_checkpoints={count + 1}")
+    assert configured(*settings, f"trainer.average_checkpoints={count}")
+    line = refusal(*settings, f"trainer.average_checkpoints={count + 1}")
     assert line.startswith(f"trainer.average_checkpoints is {count + 1}; allowed: 1 to {most}") and "\n" not in line

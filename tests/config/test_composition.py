@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,38 +11,13 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf, open_dict
 
-from warmup.command_line import FACTS, prepare
-from warmup.config.checks import check
+from tests.config.composing import configured, refusal
+from warmup.command_line import prepare
 from warmup.config.explain import explain_composition
 from warmup.config.groups import CONF, config_groups
-from warmup.config.schema import Config
-from warmup.errors import UserError
 
 GROUPS = config_groups()
 CHOICES = [(group, name) for group, names in GROUPS.items() for name in names]
-
-
-@pytest.fixture(autouse=True)
-def hydra() -> Iterator[None]:
-    prepare()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        yield
-
-
-def composed(*overrides: str) -> Config:
-    return check(compose("config", list(overrides)), FACTS)
-
-
-def error_of(*overrides: str) -> str:
-    """The line that a user sees for these overrides."""
-    try:
-        composed(*overrides)
-    except UserError as error:
-        return str(error)
-    except Exception as error:
-        return str(explain_composition(overrides, False, error))
-    pytest.fail(f"{overrides} were accepted")
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES)
@@ -67,7 +41,7 @@ def test_every_choice_composes_and_passes(
         for stem in ("train", "val", "test_2016_flickr"):
             for language in ("de", "en"):
                 (tmp_path / f"{stem}.{language}.gz").touch()
-    assert composed(f"{group}={name}", *extra)
+    assert configured(f"{group}={name}", *extra)
 
 
 def test_the_groups_are_those_that_users_were_promised() -> None:
@@ -135,7 +109,7 @@ def test_help_names_every_choice() -> None:
     ],
 )
 def test_a_wrong_override_is_one_line_with_the_cure(override: str, parts: list[str]) -> None:
-    line = error_of(override)
+    line = refusal(override)
     assert "\n" not in line
     for part in parts:
         assert part in line
@@ -163,28 +137,28 @@ def test_choices_of_the_users_own_are_known_where_another_value_is_wrong(
 
 @pytest.mark.parametrize("run", ["all", "train", "evaluate", "predict", "score", "tables"])
 def test_every_stage_refuses_what_is_no_language(run: str) -> None:
-    assert "task.target_language is 'zn'" in error_of(f"run={run}", "task.target_language=zn")
-    assert "task.target_language is 'zn'" in error_of(f"run={run}", "task=summarization", "task.target_language=zn")
+    assert "task.target_language is 'zn'" in refusal(f"run={run}", "task.target_language=zn")
+    assert "task.target_language is 'zn'" in refusal(f"run={run}", "task=summarization", "task.target_language=zn")
 
 
 def test_the_toy_language_is_refused_with_other_data_under_each_of_its_names(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").touch()
     for name in ("qtz", "Toyish"):
         local = ["data=local", f"data.train={tmp_path}/train.jsonl", f"task.target_language={name}"]
-        assert f"task.target_language is '{name}'; allowed: the language of your data" in error_of(*local)
+        assert f"task.target_language is '{name}'; allowed: the language of your data" in refusal(*local)
 
 
 def test_contradictions_are_named(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
     local = ["data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl"]
-    assert "for summarization: rouge, chrf, bertscore" in error_of("task=summarization", "task.metrics=[comet]")
-    assert "both set" in error_of(*local, "data.train_source=a", "data.train_target=b")
-    assert "in pairs" in error_of(*local, "data.test_source=a")
-    assert "did you mean" in error_of("data=local", "task=summarization", f"data.train={tmp_path}/trian.jsonl")
-    assert "is a folder" not in error_of(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
-    assert "below 1" in error_of(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
-    assert "data.train is not set" in error_of("data=local", "task=summarization")
-    assert "below trainer.max_steps=5" in error_of("trainer.max_steps=5", "method.sft_steps=5")
+    assert "for summarization: rouge, chrf, bertscore" in refusal("task=summarization", "task.metrics=[comet]")
+    assert "both set" in refusal(*local, "data.train_source=a", "data.train_target=b")
+    assert "in pairs" in refusal(*local, "data.test_source=a")
+    assert "did you mean" in refusal("data=local", "task=summarization", f"data.train={tmp_path}/trian.jsonl")
+    assert "is a folder" not in refusal(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
+    assert "below 1" in refusal(*local, "data.validation_fraction=0.6", "data.test_fraction=0.6")
+    assert "data.train is not set" in refusal("data=local", "task=summarization")
+    assert "below trainer.max_steps=5" in refusal("trainer.max_steps=5", "method.sft_steps=5")
 
 
 @pytest.mark.parametrize(
@@ -198,30 +172,30 @@ def test_contradictions_are_named(tmp_path: Path) -> None:
 )
 def test_what_a_stream_cannot_do_is_refused(overrides: list[str], said: str) -> None:
     stream = ["task=translation_de_en", "data=hub", "data.streaming=true"]
-    composed(*stream, "data.max_train_examples=9")
-    composed(*stream, "model.pretrained=google-t5/t5-small")
-    composed(*stream, "run=evaluate", "checkpoint=x")
-    assert said in error_of(*stream, *overrides)
-    assert "data.train.path is not set" in error_of("data=hub", "task=custom")
-    assert "inputs is not set" in error_of("run=predict", "checkpoint=somewhere")
-    assert "an existing file" in error_of("run=predict", "checkpoint=somewhere", "inputs=nowhere.txt")
+    configured(*stream, "data.max_train_examples=9")
+    configured(*stream, "model.pretrained=google-t5/t5-small")
+    configured(*stream, "run=evaluate", "checkpoint=x")
+    assert said in refusal(*stream, *overrides)
+    assert "data.train.path is not set" in refusal("data=hub", "task=custom")
+    assert "inputs is not set" in refusal("run=predict", "checkpoint=somewhere")
+    assert "an existing file" in refusal("run=predict", "checkpoint=somewhere", "inputs=nowhere.txt")
     beams = "evaluation.warmup_num_beams=4"
-    assert f"evaluation.num_warmups=2 draws warmups, {beams}" in error_of("evaluation.num_warmups=2", beams)
-    assert f"evaluation.sample_warmup=true draws warmups, {beams}" in error_of("evaluation.sample_warmup=true", beams)
+    assert f"evaluation.num_warmups=2 draws warmups, {beams}" in refusal("evaluation.num_warmups=2", beams)
+    assert f"evaluation.sample_warmup=true draws warmups, {beams}" in refusal("evaluation.sample_warmup=true", beams)
     words = ["task=logiqa", "evaluation.num_warmups=2", "task.target_template='{answer} {text}'"]
-    assert "a text with {answer} as its only field" in error_of(*words)
-    assert "it belongs to method=warmup" in error_of("method=sft", "method.num_samples=4")
+    assert "a text with {answer} as its only field" in refusal(*words)
+    assert "it belongs to method=warmup" in refusal("method=sft", "method.num_samples=4")
 
 
 def test_a_free_mapping_may_get_new_entries(tmp_path: Path) -> None:
     (tmp_path / "train.jsonl").write_text("{}\n")
-    config = composed(
+    config = configured(
         "data=local", "task=summarization", f"data.train={tmp_path}/train.jsonl", "data.fields={document: text}"
     )
     assert config.data.fields == {"document": "text"}  # type: ignore[attr-defined]
-    hub = composed("data=hub", "task=summarization", "data.train.fields={document: body, summary: gist}")
+    hub = configured("data=hub", "task=summarization", "data.train.fields={document: body, summary: gist}")
     assert hub.data.train.fields == {"document": "body", "summary": "gist"}  # type: ignore[attr-defined]
-    assert "a mapping of names" in error_of("data=hub", "task=summarization", "data.train.fields=[a,b]")
+    assert "a mapping of names" in refusal("data=hub", "task=summarization", "data.train.fields=[a,b]")
 
 
 def test_the_grid_of_the_paper_holds_every_row_method_and_seed() -> None:
@@ -234,7 +208,7 @@ def test_the_grid_of_the_paper_holds_every_row_method_and_seed() -> None:
 @pytest.mark.parametrize("pair", ["de_en", "en_de", "fr_en", "en_fr", "ru_en", "en_ru", "zh_en", "en_zh"])
 def test_each_pair_of_the_paper_reads_its_own_languages(pair: str) -> None:
     source, target = pair.split("_")
-    config = composed(f"paper=translation_{pair}")
+    config = configured(f"paper=translation_{pair}")
     assert (config.task.source_language, config.task.target_language) == (source, target)
     assert config.model.pretrained == "google/mt5-base"
     train, test = config.data.train, config.data.test  # type: ignore[attr-defined]
@@ -244,13 +218,13 @@ def test_each_pair_of_the_paper_reads_its_own_languages(pair: str) -> None:
 
 def test_a_metric_model_that_is_a_path_must_exist_where_its_metric_is_asked_for(tmp_path: Path) -> None:
     for path in ("/no/model.ckpt", "./no", "~/no", "a/b/c"):
-        assert "evaluation.comet_model" in error_of("task=translation_de_en", f"evaluation.comet_model={path}")
-    assert composed("evaluation.comet_model=/no/model.ckpt").task.metrics == ["bleu", "chrf"]
-    config = composed("task=translation_de_en", f"evaluation.comet_model={tmp_path}", "evaluation.bertscore_layer=17")
+        assert "evaluation.comet_model" in refusal("task=translation_de_en", f"evaluation.comet_model={path}")
+    assert configured("evaluation.comet_model=/no/model.ckpt").task.metrics == ["bleu", "chrf"]
+    config = configured("task=translation_de_en", f"evaluation.comet_model={tmp_path}", "evaluation.bertscore_layer=17")
     assert config.evaluation.bertscore_layer == 17
-    assert composed("task=translation_de_en", "evaluation.comet_model=Unbabel/XCOMET-XL").evaluation.batch_size == 64
-    assert "evaluation.bertscore_layer" in error_of("evaluation.bertscore_layer=-1")
-    assert "predictions is not set" in error_of("run=score")
+    assert configured("task=translation_de_en", "evaluation.comet_model=Unbabel/XCOMET-XL").evaluation.batch_size == 64
+    assert "evaluation.bertscore_layer" in refusal("evaluation.bertscore_layer=-1")
+    assert "predictions is not set" in refusal("run=score")
 
 
 @pytest.mark.parametrize(
@@ -267,7 +241,10 @@ def test_a_metric_model_that_is_a_path_must_exist_where_its_metric_is_asked_for(
     ],
 )
 def test_a_folder_is_named_after_what_is_done_in_it(words: list[str], name: str) -> None:
-    config = compose("config", words, return_hydra_config=True)
+    prepare()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", words, return_hydra_config=True)
     with open_dict(config):
         config.hydra.job.num = 2
     HydraConfig.instance().set_config(config)  # what ${hydra:...} is read from

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 from transformers import AutoModelForCausalLM
 
-from tests.config.test_composition import error_of, hydra
+from tests.config.composing import refusal
 from tests.methods.batch import LABELS, LIMIT, SOURCES, batch_of, noise_of
 from tests.methods.oracle import loss as oracle_loss
 from tests.methods.oracle import score, sources_of
@@ -30,8 +30,6 @@ from warmup.models.backbone import Backbone
 from warmup.models.encoding import Batch
 from warmup.models.loading import load_pretrained, load_weights, save
 from warmup.models.modes import checkpoint_contexts
-
-__all__ = ["hydra"]  # the fixture of `error_of`
 
 KINDS = ["t5", "mt5", "bart", "mbart", "llama", "qwen2"]
 SCALE = 5.0 / 3  # alpha / rank of `adapted`
@@ -247,13 +245,13 @@ def test_dropout_treats_the_warmups_of_an_input_alike(architecture: str, checkpo
     ],
 )
 def test_wrong_values_get_a_line(words: str, line: str) -> None:
-    assert line in error_of("model=t5_small", *(f"model.lora.{word}" for word in words.split()))
+    assert line in refusal("model=t5_small", *(f"model.lora.{word}" for word in words.split()))
 
 
 def test_what_does_not_go_with_adapters_is_refused(tmp_path: Path) -> None:
-    assert "model.lora.rank is 8; allowed: null, or with model.pretrained" in error_of("model.lora.rank=8")
+    assert "model.lora.rank is 8; allowed: null, or with model.pretrained" in refusal("model.lora.rank=8")
     words = ["model=t5_small", "model.lora.rank=8", "trainer.evaluate_every=10", "trainer.average_checkpoints=2"]
-    assert "trainer.average_checkpoints is 2; allowed: 1 with model.lora.rank" in error_of(*words)
+    assert "trainer.average_checkpoints is 2; allowed: 1 with model.lora.rank" in refusal(*words)
     for name, meant in (("q_prj", "q_proj"), ("lm_head", None)):
         with pytest.raises(UserError, match=f"model.lora.target_modules is '{name}'; allowed: q_proj, k_proj") as error:
             adapted(tmp_path / "base", "llama", LoraConfig(rank=2, target_modules=[name]))

@@ -9,15 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from tokenizers import Tokenizer
 
-from tests.config.test_composition import composed
+from tests.config.composing import configured
 from tests.conftest import TEXTS, tiny_backbone
 from tests.saved_model import SETTINGS
-from warmup.command_line import prepare
-from warmup.config.groups import CONF
 from warmup.config.schema import ModelConfig
 from warmup.data.examples import Example
 from warmup.errors import UserError
@@ -115,10 +111,7 @@ def test_a_new_separator_begins_as_a_token_that_pretraining_knows(
 
 def row_of_separator(folder: Path, *overrides: str) -> tuple[Backbone, bool]:
     """What a training begins with, and whether its separator is embedded like what ends a text."""
-    prepare()
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        model = composed("model=tiny_t5", f"model.pretrained={folder}", *overrides)
+    model = configured("model=tiny_t5", f"model.pretrained={folder}", *overrides)
     backbone = untrained_model(model, []).backbone
     table = backbone.model.get_output_embeddings().weight
     return backbone, torch.equal(table[backbone.separator_id], table[backbone.tokenizer.eos_token_id])

@@ -13,43 +13,19 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from transformers import TrainingArguments
 
+from tests.config.composing import configured, refusal
 from tests.training.test_guard import spoil, times
 from tests.training.tiny_fit import SFT, WARMUP, train
-from warmup.command_line import FACTS, error_line, prepare
-from warmup.config.checks import check
-from warmup.config.explain import explain_composition
 from warmup.config.further_arguments import REASONS, REFUSED, SET_BY_KEYS, FurtherArguments
-from warmup.config.groups import CONF
 from warmup.config.neutral_keys import digest_of_numbers
-from warmup.config.schema import Config, MethodConfig, SftMethod
+from warmup.config.schema import MethodConfig, SftMethod
 from warmup.errors import UserError
 from warmup.models.liger import use_liger_kernels
 from warmup.training.batches import FILLER, READ, EncodedExamples, WithIndices
 
 PASSED_ON = {field.name for field in dataclasses.fields(FurtherArguments)}
-
-
-def configured(*overrides: str) -> Config:
-    """The checked configuration; a wrong one raises what a user reads."""
-    prepare()
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return check(compose("config", list(overrides)), FACTS)
-    except UserError:
-        raise
-    except Exception as error:
-        raise explain_composition(overrides, False, error) from error
-
-
-def refusal(*overrides: str) -> str:
-    with pytest.raises(UserError) as error:
-        configured(*overrides)
-    return error_line(error.value)
 
 
 def test_every_argument_of_the_trainer_is_passed_on_or_refused_for_a_reason() -> None:
