@@ -97,8 +97,8 @@ def _check_averaged_adapters(config: Config) -> None:
 
 def _take_label_smoothing(config: Config) -> None:
     """Hugging Face's spelling is the method's own: the Trainer's smoother knows nothing of our loss."""
-    key, smoothing, method = "trainer.arguments.label_smoothing_factor", config.trainer.arguments, config.method
-    value = smoothing.label_smoothing_factor
+    key, method = "trainer.arguments.label_smoothing_factor", config.method
+    value = config.trainer.arguments.label_smoothing_factor
     if not value:
         return
     if not isinstance(method, SftMethod):

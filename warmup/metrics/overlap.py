@@ -69,9 +69,8 @@ class SacrebleuMetric(Metric):
         return [float(found.sacrebleu._compute_score_from_stats(terms).score) for terms in of_each]
 
 
-@lru_cache(
-    maxsize=32
-)  # of SFT and warmup three seeds each, by some metrics: SFT is compared with one variant after another
+# of SFT and warmup three seeds each, by some metrics: SFT is compared with one variant after another
+@lru_cache(maxsize=32)
 def _scorer_and_terms(
     metric: SacrebleuMetric, target_language: str | None, predictions: tuple[str, ...], references: tuple[str, ...]
 ) -> tuple[Any, Array]:

@@ -143,7 +143,7 @@ def _tokenise(work: _Tokenisation, examples: StoredExamples, folder: Path) -> No
 
 
 def _free_processors() -> int:
-    """Those of this process, shared with the others that were launched like it: each of them may have work here."""
+    """Those that this process may use: of several that were launched, one tokenises and the others wait for it."""
     return max(1, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
