@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from warmup.config.languages import language_code
 from warmup.config.schema import Config, HubData, LocalData, TaskConfig
+
+OF_THE_ENVIRONMENT = re.compile(r"\$\{oc\.env:(\w+)[^{}]*\}")  # the default in it may hold a path of its own
 
 
 def labels_of(config: Config, written: Mapping[str, Any], method: str) -> dict[str, Any]:
@@ -33,5 +36,5 @@ def _data_label(config: Config, written: Mapping[str, Any]) -> str:
         return str(written["test"]["path"])
     if isinstance(data, LocalData):
         file = next(filter(None, (written[key] for key in ("train", "train_source", "test", "test_source"))), "")
-        return Path(file).expanduser().resolve().parent.name
+        return Path(OF_THE_ENVIRONMENT.sub(r"\1", file)).expanduser().resolve().parent.name
     return data.kind
